@@ -204,7 +204,7 @@ def _given_up(database: Database, killed: _Killed) -> Row:
     return Row(
         "a `watch` that dies gives up its channels within minutes",
         f"killed in the middle of {len(killed.channels)} syncs, every second one of which then had the host of another "
-        f"machine, and its last sign of life {lease:.0f} min ago; then others were started",
+        f"machine, and its last heartbeat {lease:.0f} min ago; then others were started",
         len(killed.channels),
         f"{len(again)} of {len(killed.channels)} started again within {late:.0f} s, the others' start included",
         len(again) == len(killed.channels) and late <= AT_ONCE_S,

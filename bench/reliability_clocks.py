@@ -36,7 +36,7 @@ _USER = () if os.geteuid() == 0 else ("--user", "--map-root-user")
 COMPARED = ("picture", "picture_failure", "video_version")
 """The other tables have the API's data, with the ports of the servers."""
 ELSEWHERE = ("unshare", *_USER, "--pid", "--fork", "--mount-proc")
-"""Another PID namespace counts as another machine, whose processes can only be judged by their signs of life."""
+"""Another PID namespace counts as another machine, whose processes can only be judged by their heartbeats."""
 
 
 def faketime() -> Path | None:

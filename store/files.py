@@ -16,21 +16,21 @@ def move_synced(whole: Path, target: Path) -> None:
     write the name before the content, and a committed row could refer to a file that is lost. See fsync(2).
 
     Raises:
-        OSError: it can't be synced or moved.
+        OSError: the file or folder can't be synced or moved.
     """
     for path in (*sorted(whole.rglob("*"), reverse=True), whole) if whole.is_dir() else (whole,):
         _sync(path)
     whole.replace(target)
-    for folder in (target.parent, target.parent.parent):  # the folder itself may be new
+    for folder in (target.parent, target.parent.parent):  # the target's folder may be new, too
         _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # a folder can't be opened there
+    if os.name == "nt" and path.is_dir():  # Windows can't open folders
         return
     try:
         handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder above one's own, in which nothing was written
+    except PermissionError:  # an unreadable parent folder, which this process has not changed
         return
     try:
         os.fsync(handle)
@@ -41,7 +41,7 @@ def _sync(path: Path) -> None:
 def narrow(path: Path, like: Path) -> None:
     """Remove permissions from `path` that `like` does not have, before a copy of its content is written to `path`.
 
-    The group's permissions are also taken if the groups differ. The owner keeps reading and writing.
+    If the groups differ, the group loses all permissions. The owner keeps read and write permission.
     """
     mine, theirs = path.stat(), like.stat()
     kept = mine.st_mode & (theirs.st_mode | stat.S_IRUSR | stat.S_IWUSR)

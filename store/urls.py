@@ -1,7 +1,7 @@
 """Remove passwords from URLs, and from messages about them, before they are shown in errors and logs.
 
-A part of a URL is shown only if it looks as it should: a password that was typed in a wrong place does not. What is
-hidden in a URL is hidden in a driver's messages about it, too, because they quote values.
+A part of a URL is shown only if it has the expected form, because a password may be in the wrong place. The hidden
+parts of a URL are also hidden in a driver's messages about it, because these quote values.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WORD = re.compile(r"(\w*(?:pass|pwd)\w*\s*=\s*)(?:\"[^\"]*\"?|'[^']*'?|\S+)", r
 _USERINFO = re.compile(
     r"(\w:/{1,2})(?:[^\s@/\"'<>]{1,1000}|[^\s@/\"'<>:]{1,1000}:(?!\d{1,5}/)[^\s@\"'<>]{1,1000})(?=@)"
 )
-"""User name and password; with one slash, the URL was read as a path."""
+"""User name and password. A URL that was parsed as a path has only one slash."""
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
@@ -45,17 +45,17 @@ def shown_url(text: str) -> str:
     """Return a URL with everything that may be a password replaced by `***`.
 
     Args:
-        text: any text that a user gave as a URL; it need not be one. Whatever is before its last `@` counts as user
-            name and password.
+        text: a URL, or any other text that a user gave as a URL. All text before the last `@` counts as user name and
+            password.
     """
     return "".join(part if shown else _HIDDEN for part, shown in _parts(text))
 
 
 def shown_message(message: str, url: str = "") -> str:
-    """Return a message of a driver with everything replaced by `***` that `shown_url` hides in the URL.
+    """Return a driver's message, with the values that `shown_url` hides in the URL replaced by `***`.
 
-    A hidden value that is a single word is only replaced where the message quotes it. Otherwise, the gaps in a known
-    message would reveal a password such as `server`.
+    A hidden value that is a single word is only replaced within quotes. Otherwise, a password such as `server` could be
+    guessed from the gaps in a well-known message.
 
     Args:
         message: the message.
@@ -75,7 +75,7 @@ def shown_message(message: str, url: str = "") -> str:
 
 
 def shown_text(text: str) -> str:
-    """Return any text with the user names and passwords of URLs in it replaced by `***`."""
+    """Return a text, with the user names and passwords of its URLs replaced by `***`."""
     return _USERINFO.sub(_without_userinfo, text) if ":/" in text else text
 
 
@@ -84,7 +84,7 @@ def _without_userinfo(found: re.Match[str]) -> str:
 
 
 def shown_file(path: str) -> str:
-    """Return the path of a file with a secret, `***` if there is no such file: the text may be the secret itself."""
+    """Return the path of a file with a secret; `***` if the file does not exist, because the text may be the secret."""
     try:
         return path if Path(path).exists() else _HIDDEN
     except (OSError, ValueError):  # a name that is too long, or has a NUL
@@ -121,7 +121,7 @@ def _parts(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _authority(text: str) -> Iterator[tuple[str, bool]]:
-    """The host and port. What is in a port's place and is no number is a password, if the host is missing."""
+    """The host and port. If the port is not a number, it is hidden: without a host, a password is in its place."""
     host, colon, port = text.rpartition(":")
     if _is(_HOSTS, text) or not colon:
         yield text, _is(_HOSTS, text)

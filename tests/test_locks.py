@@ -89,5 +89,5 @@ def test_only_cuda_libraries_are_kept_from_a_cpu_build() -> None:
         ("", 1),
     ],
 )
-def test_other_versions_are_a_difference_and_more_files_of_one_are_not(resolved: str, code: int) -> None:
+def test_different_versions_differ_and_additional_hashes_do_not(resolved: str, code: int) -> None:
     assert report_differences(parse_entries(ENTRY), parse_entries(resolved)) == code

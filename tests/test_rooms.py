@@ -1,4 +1,4 @@
-"""Rooms are used through the names that they state: the product's code imports no file of another room."""
+"""A room is used through the public names of its `__init__`: no file of another room is imported."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ROOMS = sorted(
     for package in ("collector", "store", "trainer")
     for path in (ROOT / package).glob("*/__init__.py")
 )
-VIEWS = "store.tables.views"  # the SQL of the views, which only the checks of the schema read
+VIEWS = "store.tables.views"  # the columns of the views, which only the schema check reads
 
 
 def imported_files(file: Path) -> list[str]:
-    """The modules that a file imports names from, wherever in the file, and the modules that it imports as names."""
+    """All modules that a file imports, at any level of the file."""
     froms = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
     names = [
         name
@@ -48,7 +48,7 @@ def test_no_file_of_another_room_is_imported(package: str) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_has_every_name_that_it_states_and_says_what_it_is_for(room: str) -> None:
+def test_each_room_has_a_docstring_and_every_name_in_all(room: str) -> None:
     module = importlib.import_module(room)
     assert module.__doc__
     assert module.__all__

@@ -48,7 +48,7 @@ def paths(page: Page) -> dict[str, str]:
     return {name: path.format(video=video, other=other) for name, path in PAGES.items()}
 
 
-def test_no_page_violates_a_rule_of_accessibility(open_page: Open) -> None:
+def test_every_page_passes_the_accessibility_rules(open_page: Open) -> None:
     page = open_page("/", reduced_motion="reduce")  # no fading of colours when the scheme changes
     found: list[str] = []
     for name, path in paths(page).items():
@@ -68,7 +68,7 @@ def violations(page: Page, name: str) -> list[str]:
     return found
 
 
-def test_login_and_problems_are_accessible_and_fit(browser: Browser, tmp_path: Path) -> None:
+def test_login_and_error_pages_are_accessible_and_fit(browser: Browser, tmp_path: Path) -> None:
     """The pages for a missing token, store, video or run."""
     token = tmp_path / "token"
     token.write_text("open sesame, please")
@@ -110,7 +110,7 @@ def test_login_and_problems_are_accessible_and_fit(browser: Browser, tmp_path: P
     assert found == [], "\n".join(found)
 
 
-def test_every_page_fits_every_width(open_page: Open, store: str) -> None:
+def test_every_page_fits_every_viewport(open_page: Open, store: str) -> None:
     """Each page is loaded once, because only its style sheet depends on the width."""
     kind = "real" if "/real" in store else "drawn"
     SHOTS.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ def test_search_match_look_compare_and_promote(open_page: Open, address: str) ->
     expect(newest).to_contain_text("it looks <right> to me")
 
 
-def test_what_is_pasted_and_typed_during_a_ranking_stays(open_page: Open, address: str) -> None:
+def test_text_entered_during_a_ranking_is_kept(open_page: Open, address: str) -> None:
     page = open_page("/")
     video, other = first_video(page), str(page.locator(".card img").nth(4).get_attribute("src"))
     content = page.request.get(other)
@@ -152,7 +152,7 @@ def tab_to(page: Page, wanted: str) -> None:
     raise AssertionError(f"Tab never comes to {wanted!r}")
 
 
-def test_the_same_with_the_keyboard_alone(open_page: Open) -> None:
+def test_search_match_compare_and_promote_by_keyboard(open_page: Open) -> None:
     page = open_page("/")
     video = first_video(page)
     page.keyboard.press("Tab")
@@ -203,7 +203,7 @@ def test_the_same_with_the_keyboard_alone(open_page: Open) -> None:
     expect(page.locator(".history li").first).to_contain_text("by keyboard")
 
 
-def test_without_scripts(open_page: Open, tmp_path: object) -> None:
+def test_the_page_works_without_scripts(open_page: Open, tmp_path: object) -> None:
     page = open_page("/", java_script_enabled=False)
     page.get_by_label("Search thumbnails by text").fill("a thing")
     page.get_by_role("button", name="Search").first.click()
@@ -223,7 +223,7 @@ def test_without_scripts(open_page: Open, tmp_path: object) -> None:
     page.get_by_text("Exact McNemar test").wait_for(timeout=120_000)
 
 
-def test_older_thumbnails_come_while_scrolling(open_page: Open) -> None:
+def test_older_thumbnails_are_loaded_while_scrolling(open_page: Open) -> None:
     page = open_page("/")
     before = page.locator(".card").count()
     if page.locator("[data-more]").count():
@@ -233,7 +233,7 @@ def test_older_thumbnails_come_while_scrolling(open_page: Open) -> None:
         assert len(ids) == len(set(ids))
 
 
-def test_two_people_at_once(open_page: Open) -> None:
+def test_two_concurrent_users(open_page: Open) -> None:
     one, other = open_page("/"), open_page("/")
     one.goto("/?q=something+that+nobody+has+asked+before", wait_until="commit")
     for path in ("/runs", "/syncs", "/", "/runs/2"):

@@ -70,7 +70,7 @@ COMMANDS = {
     "match": ("thumbtune.commands.match:match", "Rank title ideas by how well they fit a thumbnail."),
     "push": ("thumbtune.commands.push:push", "Push a model or the dataset to the Hugging Face Hub."),
     "retrain": ("thumbtune.commands.retrain:retrain", "Sync, train if enough is new, and use the better model."),
-    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs; choose the current model."),
+    "runs": ("thumbtune.commands.runs:runs", "List, show and compare training runs; choose the champion."),
     "search": ("thumbtune.commands.search:search", "Find thumbnails by text, or by another image."),
     "sql": ("thumbtune.commands.sql:sql", "Run a read-only SQL query on the store."),
     "sweep": ("thumbtune.commands.sweep:sweep", "Try many training settings, and train with the best."),
@@ -122,7 +122,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            if _nobody_reads():
+            if _reader_is_gone():
                 return 0
             raise
 
@@ -202,19 +202,19 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         interrupts.install()
-        _let_stdout_take_any_text()
+        _escape_unencodable_output()
         code = _run(arguments, debug="--debug" in arguments)
         interrupts.exit_at_once()
     except KeyboardInterrupt:  # just before or after the work
         Console().error(INTERRUPTED)
         code = STOPPED_EARLY
-    _nobody_reads()
+    _reader_is_gone()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
     sys.exit(code)
 
 
-def _let_stdout_take_any_text() -> None:
+def _escape_unencodable_output() -> None:
     """Escape what stdout's encoding can't represent, as Python does on stderr, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -236,7 +236,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             print(error.ctx.get_usage(), file=sys.stderr)
-        console.error(_about_usage(error))
+        console.error(_usage_message(error))
         return error.exit_code
     except KeyboardInterrupt:
         console.error(INTERRUPTED)
@@ -245,7 +245,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if debug:
             print(_traceback(arguments), file=sys.stderr, end="")
             return 1
-        message, code = _explained(error, arguments)
+        message, code = _message_and_code(error, arguments)
         _drop_output()
         console.error(message)
         return code
@@ -264,7 +264,7 @@ def _traceback(arguments: list[str]) -> str:
     return text
 
 
-def _nobody_reads() -> bool:
+def _reader_is_gone() -> bool:
     """Whether the reader of stdout has gone, as after `| head`; then the buffered output is dropped."""
     try:
         number = sys.stdout.fileno()
@@ -306,7 +306,7 @@ def _db_first(arguments: list[str]) -> list[str]:
     return [*first, *rest, *arguments[end:]]
 
 
-def _about_usage(error: click.ClickException) -> str:
+def _usage_message(error: click.ClickException) -> str:
     """Return click's message; if it is about a global option after the command, say where the option belongs."""
     of_all = {name for option in cli.params for name in option.opts}
     if isinstance(error, click.NoSuchOption) and error.option_name in of_all:
@@ -339,7 +339,7 @@ def _disk_error(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _explained(error: Exception, arguments: list[str]) -> tuple[str, int]:
+def _message_and_code(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
     if interrupts.was_received() and code != STOPPED_EARLY and not getattr(error, "despite_signal", False):

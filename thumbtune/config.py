@@ -11,7 +11,7 @@ from typing import Any
 
 from store.urls import shown_file
 
-__all__ = ["CONFIG_FILE", "DEFAULT_STORE", "BadConfig", "Config", "read_config", "store_url"]
+__all__ = ["CONFIG_FILE", "BadConfig", "Config", "read_config", "store_url"]
 
 CONFIG_FILE = "thumbtune.toml"
 DEFAULT_STORE = "sqlite:///thumbtune.db"

@@ -37,7 +37,7 @@ class TextLines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """`time` (ISO 8601, UTC), `level`, `logger`, `message`, the record's extra fields, and `exception` if there is one.
 
-    Names with a leading underscore are left out: libraries such as Ray mark every record of the process with their own.
+    Fields with a leading underscore are omitted: libraries such as Ray add private fields to every record.
     ASCII only, so that no title can break a line or control a terminal.
     """
 
@@ -65,7 +65,7 @@ def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
     With `json`, warnings of other libraries and of Python itself have the same format, so that every line is JSON.
-    Libraries log a signal's exception with a traceback before they raise it again; that is not written.
+    Records of a signal's exception, which libraries log before they raise it again, are not written.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)

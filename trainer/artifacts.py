@@ -201,7 +201,7 @@ def check_place(folder: Path, models: Path | None = None) -> None:
         real = real_folder(folder)
         if models is not None and real in (real_folder(models), *real_folder(models).parents):
             raise CantSave(f"{folder} is reserved for the trained tensors of all runs; use another folder")
-        check_writable(_workshop(real))
+        check_writable(_staging_parent(real))
         if real.exists():
             check_writable(real)
 
@@ -236,7 +236,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         OSError: the content can't be moved.
     """
     real = real_folder(folder)
-    place = _workshop(real)
+    place = _staging_parent(real)
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".thumbtune-", dir=place) as scratch:
         whole = Path(scratch) / "whole"
@@ -272,7 +272,7 @@ def real_folder(folder: Path) -> Path:
     return real
 
 
-def _workshop(folder: Path) -> Path:
+def _staging_parent(folder: Path) -> Path:
     """The folder in which to prepare a folder's content: its parent, or itself if the parent is unsuitable.
 
     The parent is unsuitable if it is on another disk or not writable. With the parent, a killed command leaves nothing

@@ -157,10 +157,10 @@ class EncodingFailed(TrainerError):
 
 
 class ProcessLost(TrainerError):
-    """A process of a training on several processes has ended. The run is recorded as failed."""
+    """One of several processes that train together has ended. The run is recorded as failed."""
 
     despite_signal = True
-    """It is the reason also if a signal was received: torchrun sends one to the other processes."""
+    """This error takes precedence over a signal: after a failure, torchrun sends signals to the other processes."""
 
 
 class TrainingInterrupted(TrainerError):

@@ -36,7 +36,6 @@ __all__ = [
     "Strategy",
     "TrainSettings",
     "WITHIN",
-    "Within",
     "with_chosen",
 ]
 

@@ -17,7 +17,7 @@ from collector.http import Http
 from collector.progress import Progress, Silent
 from collector.settings import Settings
 from collector.store_thread import StoreThread, to_its_end
-from collector.sync.lease import signs_of_life
+from collector.sync.lease import heartbeat
 from collector.sync.opening import begin_run, find_channel, of_owner, save_description
 from collector.sync.options import SyncOptions
 from collector.sync.report import SyncReport
@@ -191,7 +191,7 @@ async def _run_to_end(run: Run, name: str, began: float) -> SyncReport:
     status: SyncStatus | None = None
     error: Exception | None = None
     try:
-        async with signs_of_life(run):
+        async with heartbeat(run):
             status = await do_work(run)
         error = run.error
     except QuotaExceeded as quota:

@@ -16,9 +16,9 @@ from store.errors import StoreError
 from store.processes import is_alive, this_process
 from store.tables import SyncMode
 from store.training import this_machine
-from store.youtube import LEASE, begin_sync, end_stale_syncs, lock_channel, say_alive, sync_of_another
+from store.youtube import LEASE, begin_sync, end_stale_syncs, lock_channel, record_heartbeat, sync_of_another
 
-__all__ = ["signs_of_life", "take_channel"]
+__all__ = ["heartbeat", "take_channel"]
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +54,14 @@ def take_channel(
 
 
 @asynccontextmanager
-async def signs_of_life(run: Run) -> AsyncIterator[None]:
+async def heartbeat(run: Run) -> AsyncIterator[None]:
     """Record every minute that the run is alive, also while it waits for a slow response."""
 
     async def tell() -> None:
         while True:
             await asyncio.sleep(SIGN_OF_LIFE_S)
             try:
-                await run.clients.store.write(say_alive, run.id, run.clients.now())
+                await run.clients.store.write(record_heartbeat, run.id, run.clients.now())
             except StoreError as error:
                 log.warning("sync %d could not record that it is alive: %s", run.id, error)
 

@@ -106,13 +106,13 @@ class _Pipeline:
         self._unwritten = ByteBudget(BYTES_UNWRITTEN)
         self._unreachable = 0
         self._failures = 0
-        self._doubtful: dict[str, tuple[int, PictureOutcome]] = {}
+        self._unconfirmed: dict[str, tuple[int, PictureOutcome]] = {}
         """Thumbnails whose host couldn't be reached, by video id, with the number of the failure. A failure is recorded
         only after a later request has succeeded. If the network is the cause, the sync ends without recording it, so
         that the next sync retries at once, without the delay after a failure."""
-        self._awaited: dict[int, asyncio.Event] = {}
+        self._written_events: dict[int, asyncio.Event] = {}
         """Events of the large thumbnails that wait to be written, by `id` of the outcome."""
-        self._at_hand: list[PictureOutcome] = []
+        self._unsaved: list[PictureOutcome] = []
         """Outcomes that were fetched, but not written when the stages were cancelled."""
 
     async def run(self) -> None:
@@ -121,9 +121,9 @@ class _Pipeline:
         finally:
             while not self._outcomes.empty():
                 outcome = self._outcomes.get_nowait()
-                self._at_hand += [outcome] if outcome is not None else []
-            if self._at_hand:  # after a cancellation: don't lose what was fetched
-                await self._save_pictures(self._at_hand)
+                self._unsaved += [outcome] if outcome is not None else []
+            if self._unsaved:  # after a cancellation: don't lose what was fetched
+                await self._save_pictures(self._unsaved)
 
     async def _stages(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -308,22 +308,22 @@ class _Pipeline:
             )
         if unreachable:
             self._failures += 1
-            self._doubtful[job.video_id] = self._failures, outcome
+            self._unconfirmed[job.video_id] = self._failures, outcome
             self._jobs.task_done()
             return
-        self._doubtful.pop(job.video_id, None)
+        self._unconfirmed.pop(job.video_id, None)
         written = asyncio.Event()
         if isinstance(outcome, FetchedPicture) and len(outcome.data) > LARGE_BYTES:
-            self._awaited[id(outcome)] = written
+            self._written_events[id(outcome)] = written
         else:
             written.set()
         try:
             # Record only failures from before this request: its success says nothing about later failures.
-            await self._blame_doubtful(failures)
+            await self._confirm_failures(failures)
             await self._unwritten.take(_size(outcome))
             await self._outcomes.put(outcome)
         except asyncio.CancelledError:
-            self._at_hand.append(outcome)
+            self._unsaved.append(outcome)
             raise
         await written.wait()
 
@@ -336,7 +336,7 @@ class _Pipeline:
                 written, batch = batch, []
                 if written:
                     await self._save_pictures(written)
-            await self._blame_doubtful(self._failures)
+            await self._confirm_failures(self._failures)
         finally:
             if batch:  # after a cancellation: don't lose what was fetched
                 await self._save_pictures(batch)
@@ -346,15 +346,15 @@ class _Pipeline:
         await self._unwritten.give_back(sum(map(_size, outcomes)))
         for outcome in outcomes:
             self._jobs.task_done()
-            if (written := self._awaited.pop(id(outcome), None)) is not None:
+            if (written := self._written_events.pop(id(outcome), None)) is not None:
                 written.set()
 
-    async def _blame_doubtful(self, most: int) -> None:
+    async def _confirm_failures(self, most: int) -> None:
         """Record the failures up to number `most`: the network works, so the thumbnails are the cause."""
-        blamed = {video_id: outcome for video_id, (number, outcome) in self._doubtful.items() if number <= most}
+        blamed = {video_id: outcome for video_id, (number, outcome) in self._unconfirmed.items() if number <= most}
         if blamed:
             for video_id in blamed:
-                del self._doubtful[video_id]
+                del self._unconfirmed[video_id]
             await self._record(list(blamed.values()))
 
     async def _record(self, outcomes: list[PictureOutcome]) -> None:

@@ -15,7 +15,6 @@ from store.youtube import VideoDetails, doubtful_durations
 
 __all__ = [
     "FEED_ASKED_AGAIN_AFTER",
-    "HANDLE_TRUSTED_FOR",
     "Fifties",
     "PageGuard",
     "details_from",

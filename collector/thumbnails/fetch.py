@@ -121,7 +121,7 @@ def _place(url: str) -> tuple[str, str, int] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Got:
+class _Response:
     """A response of a thumbnail host."""
 
     kind: Literal["picture", "unchanged", "missing", "redirect"]
@@ -229,7 +229,7 @@ class Thumbnails:
             return checked
         return await asyncio.get_running_loop().run_in_executor(self._decoders, check_picture, data, self._large)
 
-    async def _ask(self, request: Request) -> _Got:
+    async def _ask(self, request: Request) -> _Response:
         """Send a request when the limit of concurrent requests allows it; refusals lower the limit."""
         flow = self._in_flight.flow
         async with self._in_flight.place() as sent_after:
@@ -242,7 +242,7 @@ class Thumbnails:
             flow.answered()
             return got
 
-    async def _get(self, url: str, job: PictureJob) -> _Got:
+    async def _get(self, url: str, job: PictureJob) -> _Response:
         """Request one size and follow redirects here, because each target must be an allowed host."""
         headers = _conditions(job) if url == job.url else ()
         place = url
@@ -275,7 +275,7 @@ def _failed(job: PictureJob, error: PictureError) -> tuple[FailedPicture, bool]:
     return FailedPicture(job.video_id, error.url, reason), isinstance(error.__cause__, NetworkError | Unavailable)
 
 
-def _read(answer: Answer) -> _Got:
+def _read(answer: Answer) -> _Response:
     headers = answer.headers
     if answer.status == 200:
         if not answer.complete:
@@ -283,19 +283,19 @@ def _read(answer: Answer) -> _Got:
         if answer.body[:1] == b"<" and "html" in headers.get("Content-Type", ""):
             # An error page or a captive portal's login page with status 200; usually temporary.
             raise BadAnswer("sent HTML instead of an image")
-        return _Got(
+        return _Response(
             "picture",
             answer.body,
             etag=_validator(headers.get("ETag")),
             last_modified=_validator(headers.get("Last-Modified")),
         )
     if answer.status == 304:
-        return _Got("unchanged")
+        return _Response("unchanged")
     if answer.status in _MISSING:
-        return _Got("missing")
+        return _Response("missing")
     location = headers.get("Location", "")
     if answer.status in _REDIRECTS and location:
-        return _Got("redirect", location=location)
+        return _Response("redirect", location=location)
     raise PictureError(f"the thumbnail host answered {answer.status}")
 
 

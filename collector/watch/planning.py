@@ -58,7 +58,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Own:
+class _LocalState:
     """The state of a channel that is known to this process, but perhaps not in the store."""
 
     failed_at: datetime | None = None
@@ -91,7 +91,7 @@ class Planner:
         self._shared = shared
         self._key = settings.key_fingerprint
         self._keys = {channel: settings.of_channel(channel).key_fingerprint for channel in settings.keys}
-        self._own: dict[str, _Own] = {}
+        self._own: dict[str, _LocalState] = {}
         self._ids: dict[str, str] = {}
         """Channel ids by names whose id only YouTube knows (`/user/NAME`), so that each is looked up once."""
         self._quota_spent_on: dict[str, date] = {}
@@ -111,9 +111,9 @@ class Planner:
 
     def turn(self, channel: str, plan: Plan) -> Turn:
         """Return the results of a channel's syncs: those in the store, and those of this process."""
-        last, own = plan.syncs.get(channel, LastSync()), self._own.get(channel, _Own())
+        last, own = plan.syncs.get(channel, LastSync()), self._own.get(channel, _LocalState())
         if last.done_at is not None and own.failed_at is not None and own.failed_at <= last.done_at:
-            own = _Own()  # another process has succeeded since
+            own = _LocalState()  # another process has succeeded since
         # Ignore future times, which come from a wrong clock, because they would delay the sync for long.
         latest = plan.at + CLOCKS_DIFFER
         done_at = last.done_at if last.done_at is not None and last.done_at <= latest else None
@@ -163,7 +163,7 @@ class Planner:
 
     def failed(self, channel: str, now: datetime) -> None:
         """Remember that a sync has failed."""
-        self._own[channel] = _Own(now, self._own.get(channel, _Own()).failures + 1)
+        self._own[channel] = _LocalState(now, self._own.get(channel, _LocalState()).failures + 1)
 
     def succeeded(self, channel: str) -> None:
         """Forget earlier failures."""
@@ -171,7 +171,7 @@ class Planner:
 
     def was_busy(self, channel: str, now: datetime) -> None:
         """Remember that another process is syncing a channel, and pause it."""
-        self._own[channel] = _Own(not_before=now + BUSY_PAUSE)
+        self._own[channel] = _LocalState(not_before=now + BUSY_PAUSE)
 
     def quota_is_used_up(self, channel: str, plan: Plan) -> None:
         """Remember that the API refused a request, because the quota of the channel's key is used up."""

@@ -196,7 +196,7 @@ class Service:
 
     async def _step(self) -> None:
         """Start the syncs that are due, or wait."""
-        taken = set(self._running)  # of a sync that ends while the plan is read, the plan may lack the end
+        taken = set(self._running)  # the plan may lack the end of a sync that ends while the plan is read
         try:
             async with asyncio.timeout(STORE_IS_STUCK_S):
                 plan = await self._store.read(self._plan)
@@ -211,7 +211,7 @@ class Service:
         turns = [self._planner.turn(channel, plan) for channel in plan.names]
         self._all_failing = bool(turns) and all(turn.failures for turn in turns)
         self.metrics.paused.set(int(self._planner.any_key_is_paused(plan)))
-        if not all(map(is_id, taken)):  # two names may be of one channel, so names are looked up in turn
+        if not all(map(is_id, taken)):  # two names may refer to one channel, so they are looked up one after another
             taken.update(c for c, name in plan.names.items() if not is_id(c) or str(name) in taken)
         due = {turn.channel: self._planner.due_at(turn, plan) for turn in turns if turn.channel not in taken}
         now = {channel: at for channel, at in due.items() if at <= plan.at}
@@ -223,11 +223,11 @@ class Service:
         seconds = max(min(pause, LONGEST_WAIT).total_seconds(), 0.001)
         if self._running:
             await self._one_ends(seconds)
-        elif not taken:  # else the plan lacks what ended while it was read
+        elif not taken:  # otherwise the plan may lack a sync that has just ended: read it again
             await self._wait(self._stop, seconds)
 
     async def _start(self, due: Sequence[str], plan: Plan) -> None:
-        """Start syncs in this order as others end, while the plan is new."""
+        """Start the syncs in this order, as earlier syncs end, until the plan is too old."""
         until = time.monotonic() + PLAN_IS_OLD_S
         for channel in due:
             while len(self._running) >= self._at_once or self._planner.waits_for_others(channel, plan, self._running):

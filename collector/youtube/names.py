@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from collector.errors import BadChannel
 
-__all__ = ["ChannelName", "NameKind", "parse_channel_name"]
+__all__ = ["ChannelName", "parse_channel_name"]
 
 NameKind = Literal["id", "handle", "user", "custom"]
 

@@ -5,7 +5,7 @@ from store.db.damage import DamagedPicture, Showing, pictures_to_repair, unsound
 from store.db.database import Database, open_database, rows_as_dicts
 from store.db.maintenance import Check, backup, check, clear_cache, vacuum
 from store.db.migrate import current_revision, head_revision
-from store.db.moving import Moved, move_pictures
+from store.db.moving import move_pictures
 from store.db.picture_files import (
     delete_files,
     delete_orphans,
@@ -23,7 +23,6 @@ __all__ = [
     "Check",
     "DamagedPicture",
     "Database",
-    "Moved",
     "Showing",
     "backup",
     "batches",

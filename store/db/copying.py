@@ -37,8 +37,8 @@ _BYTES = 16 << 20
 def copy_store(source: Database, target: Database, phase: Phase = unshown) -> dict[str, int]:
     """Copy all rows of `source` to `target`, then compare both row by row.
 
-    `target` is empty, or has part of a copy of the same store, which is completed. Changes to `source` during the copy
-    are not copied.
+    `target` must be empty, or contain part of a copy of the same store, which is then completed. Changes to `source`
+    during the copy are not copied.
 
     Args:
         source: the store to copy.
@@ -49,11 +49,11 @@ def copy_store(source: Database, target: Database, phase: Phase = unshown) -> di
         {table: number of rows}.
 
     Raises:
-        StoreError: `target` is `source`, has rows that `source` does not have, or differs from it in the end; or a
-            database failed. Rows that were copied stay.
+        StoreError: `target` is `source`, has rows that `source` does not have, or differs from `source` after the
+            copy; or a database failed. Copied rows stay.
     """
     if source.url == target.url or (source.path and target.path and source.path.samefile(target.path)):
-        raise StoreError(f"{target} is the store itself; name another one to copy to")
+        raise StoreError(f"{target} is the store itself; name another store to copy to")
     copied: dict[str, int] = {}
     with source.read() as session:
         tables = Base.metadata.sorted_tables
@@ -72,7 +72,7 @@ def copy_store(source: Database, target: Database, phase: Phase = unshown) -> di
 
 
 def _copy_table(session: Session, target: Database, table: Table, phase: Phase) -> int:
-    """Copy the rows after the last one that the target has; return the table's number of rows."""
+    """Copy the rows after the target's last row; return the table's number of rows."""
     total = _count(session, table)
     with target.read() as other:
         last: Key | None = other.execute(_newest_key(other, table)).first()
@@ -94,7 +94,7 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
 
 
 def _shown(phase: Phase, work: str, table: Table, rows: int) -> AbstractContextManager[Callable[[int], None]]:
-    """A phase; none is shown for a table without rows."""
+    """Show a phase of the work, unless the table has no rows."""
     return (phase if rows else unshown)(f"{work} {table.name}", rows)
 
 

@@ -114,7 +114,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.set_progress_handler(_let_signals_in, _STEPS_BETWEEN_SIGNALS)
+        connection.set_progress_handler(_handle_signals, _STEPS_BETWEEN_SIGNALS)
         connection.create_function("sha256", 1, _sha256, deterministic=True)  # built into PostgreSQL
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -131,7 +131,7 @@ _STEPS_BETWEEN_SIGNALS = 100_000
 """SQLite executes so many instructions in about a millisecond."""
 
 
-def _let_signals_in() -> int:
+def _handle_signals() -> int:
     """SQLite's progress handler. Python runs pending signal handlers in it, and their exceptions end the statement.
 
     Without it, a signal would only be handled when the statement ends, which may be never for a recursive query.

@@ -79,17 +79,17 @@ def check(database: Database) -> Iterator[Check]:
 
 
 def _about_role(session: Session) -> str:
-    """The role of a PostgreSQL store, with advice if it may do more than it needs: `sql` runs what its user types."""
+    """The role of a PostgreSQL store, with advice if it has unnecessary rights: `sql` runs any query of the user."""
     query = "SELECT rolname, rolsuper OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
-    name, is_mighty = session.execute(text(query)).one()
+    name, is_privileged = session.execute(text(query)).one()
     advice = " has rights of a superuser; use a role that owns only this store's database or schema"
-    return f"{name}{advice if is_mighty else ''}"
+    return f"{name}{advice if is_privileged else ''}"
 
 
 def _integrity_check(path: Path) -> list[str]:
     """Run SQLite's check in another thread, so that a signal can end it: before 3.41 it calls no progress handler.
 
-    The thread has a connection of its own, which nothing else closes, and no exit waits for it.
+    The thread has its own connection, which no other code closes. The process can exit without waiting for the thread.
 
     Raises:
         sqlite3.Error: the file can't be read.

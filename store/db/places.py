@@ -86,11 +86,11 @@ class Place(ABC):
             pass
 
     def delete_many(self, digests: Iterable[str]) -> None:
-        """Delete files. Missing ones are ignored."""
+        """Delete files. Missing files are ignored."""
         self.delete_names(map(_name, digests))
 
     def delete_names(self, names: Iterable[str]) -> None:
-        """Delete files, each by its `Listed.name`. Missing ones are ignored."""
+        """Delete files by their `Listed.name`. Missing files are ignored."""
         for _ in self._threads.map(self._delete, names):
             pass
 
@@ -266,7 +266,7 @@ class _Bucket(Place):
             try:
                 return bytes(self._store.get(name).bytes())
             except FileNotFoundError as error:
-                _raise_unless_key(error)
+                _raise_if_no_bucket(error)
                 return None
 
     def _put(self, name: str, content: bytes) -> None:
@@ -278,7 +278,7 @@ class _Bucket(Place):
             try:
                 self._store.delete(name)
             except FileNotFoundError as error:
-                _raise_unless_key(error)
+                _raise_if_no_bucket(error)
 
     def delete_names(self, names: Iterable[str]) -> None:
         """Delete objects, with one request for each thousand."""
@@ -312,15 +312,15 @@ _ENDPOINT = re.compile(
 
 
 def _require_url(endpoint: str) -> None:
-    """Check what obstore panics at."""
+    """Refuse URLs at which obstore would panic."""
     if endpoint and not _ENDPOINT.fullmatch(endpoint):
         raise BadPicturesUrl(
             f"AWS_ENDPOINT_URL is {shown_url(endpoint)!r}, which is not an http or https URL; correct it"
         )
 
 
-def _raise_unless_key(error: FileNotFoundError) -> None:
-    """A missing bucket is not a missing object."""
+def _raise_if_no_bucket(error: FileNotFoundError) -> None:
+    """Raise the error again if the bucket is missing, and not only the object."""
     if "NoSuchBucket" in str(error):
         raise error
 

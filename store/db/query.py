@@ -39,7 +39,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
     with database.read() as session:
         # Passed to the driver unchanged, so that a colon or percent sign in the SQL is not read as a parameter.
         connection = session.connection().execution_options(stream_results=True, no_parameters=True)
-        _keep_to_this_file(connection)
+        _forbid_attach(connection)
         try:
             result = connection.exec_driver_sql(sql)
             columns = tuple(result.keys())
@@ -55,7 +55,7 @@ def run_query(database: Database, sql: str) -> Iterator[Answer]:
         yield Answer(columns, _rows(iter(result)))
 
 
-def _keep_to_this_file(connection: Connection) -> None:
+def _forbid_attach(connection: Connection) -> None:
     """Make SQLite reject ATTACH, which would create a missing file even on a read-only store."""
     if connection.dialect.name == "sqlite":
         driver = connection.connection.driver_connection
@@ -77,11 +77,11 @@ def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 
 
 def _failed(error: DBAPIError) -> BadQuery:
-    refused = "; this command only reads" if _was_to_write(error.orig) else ""
+    refused = "; this command only reads" if _is_write_error(error.orig) else ""
     return BadQuery(f"the query failed ({_first_line(error.orig)}){refused}")
 
 
-def _was_to_write(error: object) -> bool:
+def _is_write_error(error: object) -> bool:
     """Whether the database rejected a write. PostgreSQL's cursor reports every write as a syntax error."""
     state = getattr(error, "sqlstate", None)
     if state == "42601":

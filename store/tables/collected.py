@@ -299,7 +299,7 @@ class SyncRun(Base):
     """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
     clock does not change it."""
     seen_at: Mapped[datetime | None]
-    """When its process last gave a sign of life."""
+    """When its process last sent a heartbeat."""
 
 
 class QuotaDay(Base):

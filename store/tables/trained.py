@@ -138,7 +138,7 @@ class TrainingRun(Base):
     """In a sweep: 0, 1, ... for each combination of settings (one run per seed); NULL for the final run with the best
     settings."""
     seen_at: Mapped[datetime | None]
-    """When its process last gave a sign of life, about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last sent a heartbeat, about once a minute. On PostgreSQL by the server's clock."""
     hidden_at: Mapped[datetime | None]
     """When `runs hide` removed it from the list of `runs`; NULL if it is listed."""
 
@@ -280,4 +280,4 @@ class Sweep(Base):
     """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
     clock does not change it."""
     seen_at: Mapped[datetime | None]
-    """When its process last gave a sign of life, about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last sent a heartbeat, about once a minute. On PostgreSQL by the server's clock."""

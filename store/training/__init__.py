@@ -23,12 +23,11 @@ from store.training.champions import (
     scope_of,
 )
 from store.training.history import FinishedRun, Recall, finished_runs, losses_of, recalls_of
-from store.training.liveness import has_ended, lives_here, say_alive, this_machine
+from store.training.liveness import has_ended, lives_here, record_heartbeat, this_machine
 from store.training.novelty import NewPairs, new_pairs_since
 from store.training.pairs import (
     Pair,
     SplitVideo,
-    VideoFacts,
     assign_splits,
     channel_titles,
     current_pairs,
@@ -89,7 +88,7 @@ from store.training.sweeps import (
     trial_scores,
     winner_run,
 )
-from store.training.words import Worded, WordsFound, read_words_of, texts_of, thumbnails_with_words, write_words
+from store.training.words import read_words_of, texts_of, thumbnails_with_words, write_words
 
 __all__ = [
     "ExampleRow",
@@ -103,8 +102,6 @@ __all__ = [
     "SplitVideo",
     "TrialRun",
     "TrialScore",
-    "Worded",
-    "WordsFound",
     "add_evaluations",
     "add_ranks",
     "add_steps",
@@ -119,7 +116,6 @@ __all__ = [
     "scope_from_text",
     "scope_of",
     "Champion",
-    "VideoFacts",
     "any_texts",
     "every_negative",
     "example_batches",
@@ -165,7 +161,7 @@ __all__ = [
     "replace_champion",
     "run_at_work",
     "save_snapshot",
-    "say_alive",
+    "record_heartbeat",
     "set_groups",
     "snapshot_info",
     "snapshot_pairs",

@@ -84,7 +84,7 @@ def fitting_champion(session: Session, channels: Iterable[str] = ()) -> Champion
 
 
 def champion(session: Session, channels: Iterable[str] = ()) -> TrainingRun | None:
-    """Return the run in use for these channels, see `fitting_champion`."""
+    """Return the run of `fitting_champion`, or None."""
     found = fitting_champion(session, channels)
     return None if found is None else found.run
 

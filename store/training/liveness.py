@@ -1,8 +1,8 @@
 """Identify this machine, and find runs and sweeps with status `running` whose process has ended.
 
-Processes of this machine since its last boot are checked directly. All other processes are judged by their signs of
-life, because no name identifies a machine reliably: host names are shared, and images and clones share machine ids.
-They count as ended once they were silent for `LEASE`.
+Processes of this machine since its last boot are checked directly. All other processes are judged by their heartbeats,
+because no name identifies a machine reliably: host names are shared, and images and clones share machine ids. They
+count as ended after `LEASE` without a heartbeat.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "heard_at",
     "lives_here",
     "mark_interrupted_rows",
-    "say_alive",
+    "record_heartbeat",
     "this_machine",
 ]
 
@@ -40,7 +40,7 @@ _ERROR = "the process ended unexpectedly (killed, or the machine stopped)"
 
 
 def heard_at(row: TrainingRun | Sweep) -> datetime:
-    """When a row's process last gave a sign of life."""
+    """When a row's process last sent a heartbeat."""
     return row.seen_at or row.started_at
 
 
@@ -48,7 +48,7 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     """Mark `running` rows as `interrupted` whose process is gone or was silent for `LEASE`; return their ids.
 
     A process that is known to be running counts, however long it was silent: the clock may have been put forward, and
-    its next sign of life comes within a minute. Rows of earlier versions, which recorded no signs of life, are judged
+    its next heartbeat comes within a minute. Rows of earlier versions, which recorded no heartbeats, are judged
     only by their process.
     """
     silent_since = clock(session, utc_now()) - LEASE
@@ -65,8 +65,8 @@ def mark_interrupted_rows(session: Session, model: type[TrainingRun | Sweep], ha
     return sorted(session.scalars(marked))
 
 
-def say_alive(session: Session, model: type[TrainingRun | Sweep], row_id: int) -> None:
-    """Record a sign of life. A run or sweep that was wrongly marked as `interrupted` becomes `running` again."""
+def record_heartbeat(session: Session, model: type[TrainingRun | Sweep], row_id: int) -> None:
+    """Record a heartbeat. A run or sweep that was wrongly marked as `interrupted` becomes `running` again."""
     of_row = update(model).where(model.id == row_id)
     session.execute(of_row.values(seen_at=clock(session, utc_now())))
     wrongly = of_row.where(model.status == "interrupted", model.error == _ERROR)

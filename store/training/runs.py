@@ -78,9 +78,9 @@ def fail_runs_of(session: Session, host: str, pid: int, process_start: int | Non
 
     Args:
         session: a write transaction.
-        host: the process's machine, as its runs have it.
-        pid: its id.
-        process_start: its start.
+        host: the process's machine, as recorded in its runs.
+        pid: the process id.
+        process_start: when the process started.
         error: the reason.
     """
     query = select(TrainingRun.id).where(

@@ -18,7 +18,6 @@ from store.youtube.browsing import (
 )
 from store.youtube.channels import (
     ChannelSummary,
-    NamedChannel,
     change_settings,
     channel_ids,
     find_by_handle,
@@ -68,8 +67,8 @@ from store.youtube.syncs import (
     finish_sync,
     get_sync,
     last_syncs,
+    record_heartbeat,
     refresh_began,
-    say_alive,
     sync_of_another,
 )
 from store.youtube.unread import (
@@ -106,7 +105,6 @@ __all__ = [
     "LastSync",
     "LibraryFilter",
     "ListedVideo",
-    "NamedChannel",
     "PageResult",
     "PictureJob",
     "PictureOutcome",
@@ -174,7 +172,7 @@ __all__ = [
     "restart_listing",
     "save_channel",
     "save_listing_place",
-    "say_alive",
+    "record_heartbeat",
     "summaries",
     "sync_of_another",
     "units_by_key",

@@ -209,7 +209,7 @@ def _emptied_channel(now: datetime) -> dict[str, Any]:
 
 
 def _delete_pictures(session: Session, digests: Sequence[str]) -> dict[str, list[str]]:
-    """Delete the rows of the given thumbnails that no row refers to any more; return the files left, see above."""
+    """Delete the rows of thumbnails that no other row refers to; return their files, see `remove_channel`."""
     shown = or_(
         exists().where(Video.picture_sha256 == Picture.sha256),
         exists().where(VideoVersion.picture_sha256 == Picture.sha256),

@@ -26,12 +26,12 @@ __all__ = [
     "get_sync",
     "last_syncs",
     "refresh_began",
-    "say_alive",
+    "record_heartbeat",
     "sync_of_another",
 ]
 
 LEASE = timedelta(minutes=10)
-"""A sync without a sign of life for this long counts as dead, even if its process seems to be running."""
+"""A sync without a heartbeat for this long counts as dead, even if its process seems to be running."""
 
 DONE = ("complete", "unchanged", "partial")
 
@@ -78,7 +78,7 @@ class LastSync:
 
 
 def clock(session: Session, now: datetime) -> datetime:
-    """The time by which signs of life are judged: on PostgreSQL the server's, because machines' clocks may differ.
+    """The time by which heartbeats are judged: on PostgreSQL the server's, because machines' clocks may differ.
 
     Args:
         session: any session.
@@ -116,7 +116,7 @@ def end_stale_syncs(
     is_alive: Callable[[int, datetime, int | None], bool],
     now: datetime,
 ) -> int:
-    """Mark runs as `interrupted` whose process is gone or gave no sign of life for `LEASE`; return their number.
+    """Mark runs as `interrupted` whose process is gone or sent no heartbeat for `LEASE`; return their number.
 
     Args:
         session: a write session.
@@ -129,7 +129,7 @@ def end_stale_syncs(
     query = select(SyncRun).where(SyncRun.channel_id == channel_id, SyncRun.status == "running").order_by(SyncRun.id)
     stale, time = 0, clock(session, now)
     for run in session.scalars(query):
-        # Uses the last sign of life, not the start: a process that started after it has reused the id, and a clock that
+        # Uses the last heartbeat, not the start: a process that started after it has reused the id, and a clock that
         # was set forward since the run began must not look like that.
         alive = run.host == host and is_alive(run.pid, run.seen_at or run.started_at, run.process_start)
         if alive and run.process_start is not None:
@@ -138,7 +138,7 @@ def end_stale_syncs(
             run.error = "the process ended unexpectedly (killed, or the machine stopped)"
         # Also if the time is far in the future: a clock that was ahead may have been corrected.
         elif abs(time - (run.seen_at or run.started_at)) > LEASE:
-            run.error = f"its process gave no sign of life for {LEASE.seconds // 60} minutes"
+            run.error = f"its process sent no heartbeat for {LEASE.seconds // 60} minutes"
         else:
             continue
         run.status, run.finished_at = "interrupted", now
@@ -166,7 +166,7 @@ def sync_of_another(session: Session, channel_id: str, since: datetime, now: dat
 
 
 def being_synced(session: Session, now: datetime) -> set[str]:
-    """Return the ids of channels with a running sync whose process has given a sign of life within `LEASE`."""
+    """Return the ids of channels with a running sync whose process has sent a heartbeat within `LEASE`."""
     # A lookup in the index (channel_id, status, id) for each channel: an index of all running syncs does not exist.
     running = select(SyncRun.id).where(
         SyncRun.channel_id == Channel.id, SyncRun.status == "running", SyncRun.seen_at > clock(session, now) - LEASE
@@ -174,7 +174,7 @@ def being_synced(session: Session, now: datetime) -> set[str]:
     return set(session.scalars(select(Channel.id).where(running.exists())))
 
 
-def say_alive(session: Session, run_id: int, now: datetime) -> None:
+def record_heartbeat(session: Session, run_id: int, now: datetime) -> None:
     """Record that a run's process is still running."""
     session.execute(update(SyncRun).where(SyncRun.id == run_id).values(seen_at=clock(session, now)))
 

@@ -196,7 +196,7 @@ def record_details(
             availability = "gone" if listed else video.availability
             lost.append({"id": video.id, "details_at": now, "availability": availability})
             continue
-        item = _sorted(details[video.id], video)
+        item = _classified(details[video.id], video)
         version = versions.get(video.id)
         renamed = version is None or version.title != item.title
         if version is None or version.title != item.title:
@@ -241,7 +241,7 @@ def _shown_since(version: CurrentVersion, video: Row[Any]) -> bool:
     )
 
 
-def _sorted(item: VideoDetails, video: Row[Any]) -> VideoDetails:
+def _classified(item: VideoDetails, video: Row[Any]) -> VideoDetails:
     """Return the details with the kind set by the Shorts playlist, if that decides."""
     if not item.may_be_short or video.in_shorts_list is None:
         return item

@@ -51,7 +51,7 @@ def module_that_takes(
     return write
 
 
-def test_imports_in_a_phase_are_counted_apart_and_once(
+def test_imports_in_a_phase_are_counted_separately_and_once(
     clock: Clock, hands: Hands, module_that_takes: Callable[[str, float, str], None]
 ) -> None:
     module_that_takes("bench_inner", 3, "VALUE = 7")
@@ -69,7 +69,7 @@ def test_imports_in_a_phase_are_counted_apart_and_once(
     assert clock.work_s == 2.5
 
 
-def test_an_import_that_fails_is_counted_and_fails_as_ever(
+def test_a_failed_import_is_counted_and_raises(
     clock: Clock, module_that_takes: Callable[[str, float, str], None]
 ) -> None:
     module_that_takes("bench_broken", 2, "raise ValueError('broken')")

@@ -17,7 +17,7 @@ from bench.models import TITLE_MODEL
 from tests.standin import StandIn
 
 
-def test_the_split_is_the_recipes_own() -> None:
+def test_the_split_equals_that_of_the_recipe() -> None:
     videos = pd.DataFrame({"title": [f"title {number}" for number in range(76)]})
     parts = recipe.split(videos)
     assert {name: len(part) for name, part in parts.items()} == {"train": 53, "valid": 11, "test": 12}
@@ -38,7 +38,7 @@ def test_negatives_are_the_least_similar_titles_used_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_run(tiny_clip: Path, tmp_path: Path) -> None:
+def test_the_recipe_runs_completely(tiny_clip: Path, tmp_path: Path) -> None:
     catalogue = channel_of_pairs(24)
     clock = Clock()
     with StandIn(catalogue) as server:
@@ -53,7 +53,7 @@ def test_a_whole_run(tiny_clip: Path, tmp_path: Path) -> None:
             assert hits == pytest.approx(round(hits), abs=1e-5)
 
 
-def test_a_channel_of_pairs_has_pairs_only() -> None:
+def test_a_channel_of_pairs_has_only_pairs() -> None:
     catalogue = channel_of_pairs(30)
     assert len(catalogue.videos) == len(catalogue.public()) == 30
     assert all((video.duration_s or 0) >= 180 and video.live == "none" for video in catalogue.public())

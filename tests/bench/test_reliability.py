@@ -1,4 +1,4 @@
-"""The harness's own parts: each is there, and a broken promise is seen."""
+"""The harness of `bench.reliability`: every part exists, and a broken promise is detected."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from tests.standin import StandIn
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_each_part_is_there(name: str) -> None:
+def test_every_part_can_be_imported(name: str) -> None:
     module, _, function = PARTS[name].partition(":")
     part = getattr(importlib.import_module(f"bench.{module}"), function)
     assert list(inspect.signature(part).parameters) == ["folder", "quick"]
 
 
-def test_a_broken_promise_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_promise_gives_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for kept, code in ((True, 0), (None, 0), (False, 1)):
         row = Row("nothing is lost", "all | of it", 1000, "seen", kept)
         monkeypatch.setattr("bench.reliability_faults.down", lambda _folder, *, quick, row=row: [row])
@@ -34,7 +36,7 @@ def test_a_broken_promise_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.fixture(scope="module")
 def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two stores, `one` and `two`, each synced by itself."""
+    """A folder with two stores, `one` and `two`, synced separately."""
     folder = tmp_path_factory.mktemp("synced")
     with StandIn(channel(4)) as server:
         for name in ("one", "two"):
@@ -53,7 +55,7 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "DELETE FROM video_version WHERE video_id = (SELECT MAX(id) FROM video)",
     ],
 )
-def test_another_content_is_told_from_the_same(synced: Path, tmp_path: Path, damage: str) -> None:
+def test_contents_of_different_stores_differ(synced: Path, tmp_path: Path, damage: str) -> None:
     (tmp_path / "two.db").write_bytes((synced / "two.db").read_bytes())
     first, second = sqlite_url(synced, "one"), sqlite_url(tmp_path, "two")
     assert read_store(first, contents) == read_store(second, contents)

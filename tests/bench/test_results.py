@@ -24,20 +24,20 @@ ROW = Result("a rerun", 60.0, 1.2, "s", "`python -m bench.x`", ratio=50.0, targe
         (None, 50.0, 1.2, None),
     ],
 )
-def test_a_target_is_met_from_its_limit_on(
+def test_a_target_is_met_at_its_limit(
     target: Target | None, ratio: float | None, thumbtune: float, met: bool | None
 ) -> None:
     assert replace(ROW, target=target, ratio=ratio, thumbtune=thumbtune).met is met
 
 
-def test_a_row_says_what_was_missed() -> None:
+def test_a_row_states_a_missed_target() -> None:
     missed = replace(ROW, ratio=8.254, against="fp32")
     assert missed.cells() == ("a rerun", "60 s (fp32)", "1.2 s", "8.25", ">= 50: MISSED", "`python -m bench.x`")
     assert replace(ROW, recipe=None, ratio=None, target=None).cells()[1:5] == ("", "1.2 s", "", "stated")
     assert replace(ROW, target=Target("<=", 100, of="thumbtune"), unit="ms").cells()[4] == "<= 100 ms: met"
 
 
-def test_the_table_is_markdown_whatever_the_cells_hold() -> None:
+def test_the_table_is_valid_markdown_for_any_cells() -> None:
     lines = table([replace(ROW, what="a | b"), ROW]).splitlines()
     assert lines[:2] == [
         "| what | recipe | thumbtune | ratio | target | how measured |",
@@ -47,7 +47,7 @@ def test_the_table_is_markdown_whatever_the_cells_hold() -> None:
     assert len(lines) == 4
 
 
-def test_results_come_through_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_survive_json(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [ROW, replace(ROW, recipe=None, ratio=None, target=None)]
     show(rows, as_json=True)
     assert from_json(capsys.readouterr().out) == rows

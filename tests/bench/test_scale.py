@@ -1,4 +1,4 @@
-"""The quick halves of the parts of `bench.scale`, whose promises are all kept."""
+"""The quick versions of the parts of `bench.scale`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.scale import PARTS
 @pytest.mark.postgres
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves its log files open
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_keeps_its_promises_on_a_small_scale(name: str) -> None:
+def test_each_part_keeps_its_promises_at_small_size(name: str) -> None:
     pytest.importorskip("pgserver")
     rows = run(name, quick=True, parts=PARTS)
     assert rows

@@ -76,7 +76,7 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_not_public(address: str) -> None:
+def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -100,7 +100,7 @@ def test_not_public(address: str) -> None:
         "198.20.0.1",
     ],
 )
-def test_public(address: str) -> None:
+def test_public_addresses(address: str) -> None:
     assert is_public(address)
 
 
@@ -148,7 +148,7 @@ def status(answer: Answer) -> int:
     return answer.status
 
 
-async def test_a_name_that_leads_home_is_followed_only_where_the_user_named_it(server: StandIn) -> None:
+async def test_a_host_with_a_private_address_is_used_only_if_the_user_allowed_it(server: StandIn) -> None:
     async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
         assert await http.get(named(server, public_only=False), status) == 200
         assert server.journal.count() == 1
@@ -158,7 +158,7 @@ async def test_a_name_that_leads_home_is_followed_only_where_the_user_named_it(s
 
 
 @pytest.mark.parametrize("address", [address for address in PRIVATE if address not in ("", "localhost")])
-async def test_a_youtube_name_that_leads_to_a_private_address_is_a_reason(address: str) -> None:
+async def test_a_youtube_host_with_a_private_address_is_a_reason(address: str) -> None:
     async with hasty_http(resolver=Leading([address])) as http:
         thumbnails = Thumbnails(http, ())
         job = PictureJob("v", {"high": {"url": "https://i.ytimg.com/vi/v/hqdefault.jpg"}}, None, None, None)
@@ -170,12 +170,12 @@ async def test_a_youtube_name_that_leads_to_a_private_address_is_a_reason(addres
     assert unreachable
 
 
-async def test_of_several_addresses_only_the_public_ones_are_tried() -> None:
+async def test_only_the_public_addresses_of_a_host_are_tried() -> None:
     guard = PublicOnly(Leading(["127.0.0.1", "8.8.8.8", "::1", "2001:4860:4860::8888"]))
     assert [found["host"] for found in await guard.resolve("i.ytimg.com")] == ["8.8.8.8", "2001:4860:4860::8888"]
 
 
-async def test_a_name_that_changes_its_mind_is_judged_by_each_answer(server: StandIn) -> None:
+async def test_every_lookup_of_a_host_is_checked(server: StandIn) -> None:
     # DNS rebinding: a public answer for the check, a private one for the connection. Every answer is checked here.
     names = Leading(["192.0.2.1"], ["8.8.8.8"], ["127.0.0.1"])
     guard = PublicOnly(names)
@@ -194,7 +194,7 @@ async def test_a_name_that_changes_its_mind_is_judged_by_each_answer(server: Sta
     assert server.journal.count() == 1
 
 
-async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_may_have_any_address(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     port = server.url.rpartition(":")[2]
     monkeypatch.setenv("http_proxy", f"http://proxy.example:{port}")
     monkeypatch.setenv("no_proxy", "[::1")
@@ -208,7 +208,7 @@ async def test_a_proxy_of_the_users_own_may_be_anywhere(server: StandIn, monkeyp
 @pytest.mark.parametrize(
     "proxy", ["http://someone:secret@proxy.example:99999", "socks5://someone:secret@proxy.example", "secret:3128", "//"]
 )
-async def test_a_proxy_that_can_not_be_used_is_said_so_without_its_password(
+async def test_an_unusable_proxy_is_reported_without_its_password(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
@@ -219,7 +219,7 @@ async def test_a_proxy_that_can_not_be_used_is_said_so_without_its_password(
     assert server.journal.count() == 0
 
 
-async def test_a_proxy_gets_the_password_in_its_address(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_gets_the_password_of_its_url(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://someone:secret@127.0.0.1:{server.port}")
     async with hasty_http() as http:
         await http.get(Request("http://pictures.example/vi/video000000/hqdefault.jpg"), status)
@@ -227,7 +227,7 @@ async def test_a_proxy_gets_the_password_in_its_address(server: StandIn, monkeyp
     assert request.headers["proxy-authorization"] == "Basic " + b64encode(b"someone:secret").decode()
 
 
-async def test_no_proxy_is_heeded_and_netrc_is_not(
+async def test_no_proxy_is_respected_and_netrc_is_ignored(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password secret\n")

@@ -67,7 +67,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_no_picture_is_refused(name: str) -> None:
+def test_files_that_are_not_images_are_refused(name: str) -> None:
     data, reason = BAD[name]
     with pytest.raises(PictureError, match=reason):
         check_picture(data)
@@ -90,7 +90,7 @@ def test_what_is_no_picture_is_refused(name: str) -> None:
     ],
     ids=["jpeg", "cmyk", "16 bit", "1x1", "webp", "animated", "large"],
 )
-def test_unusual_pictures_are_pictures(data: bytes, mime: str, size: tuple[int, int]) -> None:
+def test_unusual_images_are_accepted(data: bytes, mime: str, size: tuple[int, int]) -> None:
     checked = check_picture(data)
     assert (checked.mime, (checked.width, checked.height)) == (mime, size)
 
@@ -108,7 +108,7 @@ def lossless_jpeg(width: int, height: int) -> bytes:
     return b"\xff\xd8" + segment(0xC4, codes) + segment(0xC3, frame) + segment(0xDA, scan) + pixels + b"\xff\xd9"
 
 
-def test_a_lossless_jpeg_is_a_picture() -> None:
+def test_a_lossless_jpeg_is_accepted() -> None:
     data = lossless_jpeg(480, 360)
     found = check_picture(data)
     assert (found.mime, found.width, found.height) == ("image/jpeg", 480, 360)
@@ -116,7 +116,7 @@ def test_a_lossless_jpeg_is_a_picture() -> None:
         check_picture(data[: len(data) // 2])
 
 
-def test_a_lossless_jpeg_is_a_picture_whatever_its_comment_looks_like() -> None:
+def test_a_lossless_jpeg_with_a_misleading_comment_is_accepted() -> None:
     plain = lossless_jpeg(48, 36)
     found = check_picture(plain[:2] + b"\xff\xfe\x00\x06\xff\xda\x00\x0c" + plain[2:])
     assert (found.mime, found.width, found.height) == ("image/jpeg", 48, 36)
@@ -124,7 +124,7 @@ def test_a_lossless_jpeg_is_a_picture_whatever_its_comment_looks_like() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}])
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_small_jpeg_is_refused_just_where_decoding_all_of_it_fails(mode: str, options: dict[str, object]) -> None:
+def test_a_small_jpeg_is_refused_if_and_only_if_decoding_fails(mode: str, options: dict[str, object]) -> None:
     data = saved(Image.effect_noise((75, 53), 60).convert(mode), "JPEG", **options)
     for length in [*range(100, len(data), 97), *range(len(data) - 24, len(data) + 1)]:
         try:
@@ -137,7 +137,7 @@ def test_a_small_jpeg_is_refused_just_where_decoding_all_of_it_fails(mode: str, 
             check_picture(data[:length])
 
 
-def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
+def test_a_truncated_large_jpeg_is_refused() -> None:
     noise = Image.effect_noise((3000, 2000), 50)
     data = saved(noise, "JPEG")
     check_picture(data)
@@ -145,7 +145,7 @@ def test_a_large_jpeg_that_is_cut_short_is_found_out() -> None:
         check_picture(data[:-2000])
 
 
-def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
+def test_the_limit_on_pixels_is_exact() -> None:
     assert MAX_PICTURE_PIXELS == 8000 * 5000
     most = check_picture(saved(Image.new("L", (8000, 5000)), "JPEG"))
     assert (most.width, most.height) == (8000, 5000)
@@ -164,7 +164,7 @@ def test_the_bound_on_pixels_holds_to_the_pixel() -> None:
     ],
     ids=["png", "gif", "webp", "progressive"],
 )
-def test_what_is_decoded_whole_is_bounded_by_the_memory_that_takes(
+def test_formats_that_are_decoded_as_a_whole_are_limited_by_memory(
     form: str, options: dict[str, object], most: tuple[int, int]
 ) -> None:
     check_picture(saved(Image.new("L", most), form, **options))
@@ -191,7 +191,7 @@ FOUR_K = (3840, 2160)
         ("WEBP", "RGBA", {"lossless": True, "method": 0}),
     ],
 )
-def test_4k_of_any_usual_format_is_a_picture_unless_it_is_cut_short(
+def test_4k_images_of_common_formats_are_accepted_unless_truncated(
     form: str, mode: str, options: dict[str, object]
 ) -> None:
     data = saved(Image.linear_gradient("L").resize(FOUR_K).convert(mode), form, **options)
@@ -202,7 +202,7 @@ def test_4k_of_any_usual_format_is_a_picture_unless_it_is_cut_short(
 
 
 @pytest.mark.processes
-def test_a_large_picture_is_abandoned_on_close() -> None:
+def test_close_aborts_a_large_image() -> None:
     data = saved(Image.new("RGB", FOUR_K), "PNG")
     decoder = LargeDecoder()
     assert check_picture(data, decoder).width == FOUR_K[0]
@@ -212,7 +212,7 @@ def test_a_large_picture_is_abandoned_on_close() -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_a_header_that_announces_less_than_is_decoded_is_damage(form: str) -> None:
+def test_a_header_with_a_smaller_size_than_the_pixels_is_damage(form: str) -> None:
     """The limits are checked against the first announced size; a file may announce a second one."""
     small, large = (saved(Image.new("L", size), form) for size in ((16, 16), (200, 100)))
     if form == "JPEG":
@@ -231,7 +231,7 @@ def test_a_header_that_announces_less_than_is_decoded_is_damage(form: str) -> No
         check_picture(data)
 
 
-def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whole() -> None:
+def test_a_jpeg_scan_without_all_components_counts_as_decoded_as_a_whole() -> None:
     data = bytearray(saved(Image.new("RGB", (4000, 2501)), "JPEG"))
     check_picture(bytes(data))
     scan = data.index(b"\xff\xda")
@@ -240,7 +240,7 @@ def test_a_jpeg_whose_scan_lacks_a_component_counts_as_one_that_is_gathered_whol
         check_picture(bytes(data))
 
 
-def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+def test_a_jpeg_with_too_many_scans_is_refused_before_decoding() -> None:
     whole = saved(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
     scan = whole[whole.rindex(b"\xff\xda") : -2]
     check_picture(whole)
@@ -261,7 +261,7 @@ def sampled(factors: tuple[int, int, int]) -> bytes:
 
 
 @pytest.mark.parametrize("of_light", FACTORS)
-def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(of_light: int) -> None:
+def test_a_jpeg_of_any_sampling_is_accepted_if_and_only_if_it_can_be_decoded(of_light: int) -> None:
     """Decoding at a smaller size must not accept a file that training can't decode."""
     for factors in product([of_light], FACTORS, FACTORS):
         data = sampled(factors)
@@ -276,14 +276,14 @@ def test_a_jpeg_of_any_sampling_is_a_picture_just_where_it_can_be_decoded_whole(
 
 
 @pytest.mark.parametrize("scans", [2, 40])
-def test_further_scans_after_one_of_all_components_are_damage(scans: int) -> None:
+def test_scans_after_a_complete_scan_are_damage(scans: int) -> None:
     flat = saved(Image.new("RGB", (64, 64), "teal"), "JPEG")
     begin, end = flat.index(b"\xff\xda"), len(flat) - 2
     with pytest.raises(PictureError, match="broken data stream"):
         check_picture(flat[:begin] + flat[begin:end] * scans + flat[end:])
 
 
-def test_a_picture_that_stands_on_its_side_is_kept_as_it_is() -> None:
+def test_an_image_with_an_exif_rotation_is_kept_unchanged() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6  # orientation: a quarter turn
     data = saved(Image.new("RGB", (40, 30)), "JPEG", exif=turned)
@@ -318,7 +318,7 @@ ODD_PARTS = {
 
 
 @pytest.mark.parametrize("name", ODD_PARTS)
-def test_whatever_a_decoder_stumbles_over_is_a_reason(name: str) -> None:
+def test_every_decoder_error_becomes_a_reason(name: str) -> None:
     kind, size, body = ODD_PARTS[name]
     part = struct.pack(">I", size) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     whole = saved(Image.new("L", (1, 1)), "PNG")
@@ -330,7 +330,7 @@ def test_whatever_a_decoder_stumbles_over_is_a_reason(name: str) -> None:
 @pytest.mark.slow
 @given(st.data())
 @settings(max_examples=200, derandomize=True, deadline=None)
-def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> None:
+def test_damaged_bytes_raise_no_other_error(data: st.DataObject) -> None:
     body = bytearray(data.draw(st.sampled_from(SMALL)))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(body) - 1))
@@ -340,9 +340,7 @@ def test_no_damage_to_a_picture_is_more_than_a_reason(data: st.DataObject) -> No
         assert checked.width * checked.height <= MAX_PICTURE_PIXELS
 
 
-async def test_damage_that_a_picture_can_be_read_in_spite_of_is_nothing_to_tell(
-    sqlite_database: Database, recwarn: pytest.WarningsRecorder
-) -> None:
+async def test_harmless_damage_gives_no_warning(sqlite_database: Database, recwarn: pytest.WarningsRecorder) -> None:
     whole = saved(Image.new("RGB", (24, 18)), "JPEG")
     list_of_others = b"\xff\xe2" + struct.pack(">H", 10) + b"MPF\0junk"
     catalogue = channel(0)
@@ -353,7 +351,7 @@ async def test_damage_that_a_picture_can_be_read_in_spite_of_is_nothing_to_tell(
     assert not [warning for warning in recwarn if "MPO" in str(warning.message)]
 
 
-async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database) -> None:
+async def test_a_bad_thumbnail_does_not_stop_the_others(sqlite_database: Database) -> None:
     names = list(BAD)
     rules = [
         Fault("body", path=f"/vi/video{number:06d}/", body=BAD[name][0], content_type="image/jpeg")
@@ -377,7 +375,7 @@ async def test_one_bad_picture_does_not_stop_the_rest(sqlite_database: Database)
     assert "5 attempts" in reasons["video000013"]
 
 
-async def test_a_picture_host_that_is_down_ends_the_sync_instead_of_blaming_each_picture(
+async def test_an_unreachable_thumbnail_host_ends_the_sync_without_failures_of_thumbnails(
     sqlite_database: Database,
 ) -> None:
     faults = Faults([Fault("reset", path="/vi/")], most_in_a_row=None)

@@ -48,7 +48,7 @@ def _of(size: int) -> FetchedPicture:
     return FetchedPicture("video", "https://i.ytimg.com/a", bytes(size), "0" * 64, "image/jpeg", 1, 1, None, None)
 
 
-def test_what_comes_slowly_is_not_held_until_a_batch_is_full() -> None:
+def test_slow_outcomes_do_not_wait_for_a_full_batch() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
         batch: list[PictureOutcome] = []
@@ -86,7 +86,7 @@ def test_a_full_batch_leaves_the_rest() -> None:
     _run(test())
 
 
-def test_a_batch_is_full_by_its_bytes_too() -> None:
+def test_a_batch_is_limited_by_bytes_too() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
         fit = BYTES_A_WRITE // LARGE_BYTES
@@ -99,7 +99,7 @@ def test_a_batch_is_full_by_its_bytes_too() -> None:
     _run(test())
 
 
-def test_a_large_picture_waits_for_no_other() -> None:
+def test_a_large_thumbnail_ends_its_batch() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
         for outcome in (_unchanged(0), _of(LARGE_BYTES + 1), _unchanged(1)):
@@ -111,7 +111,7 @@ def test_a_large_picture_waits_for_no_other() -> None:
     _run(test())
 
 
-def test_the_end_is_told_when_nothing_came() -> None:
+def test_the_end_of_the_queue_is_reported_for_an_empty_batch() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
         outcomes.put_nowait(None)
@@ -122,7 +122,7 @@ def test_the_end_is_told_when_nothing_came() -> None:
     _run(test())
 
 
-def test_who_cancels_it_finds_what_was_taken() -> None:
+def test_a_cancelled_batch_has_the_outcomes_taken_so_far() -> None:
     async def test() -> None:
         outcomes: Outcomes = asyncio.Queue()
         outcomes.put_nowait(_unchanged(0))

@@ -45,7 +45,7 @@ ID = "UC_x5XG1OV2P6uZZ5FSM9Ttw"
         ("https://www.youtube.com/%40abc", "handle", "@abc"),
     ],
 )
-def test_names_of_channels(text: str, kind: str, value: str) -> None:
+def test_valid_channel_names_are_parsed(text: str, kind: str, value: str) -> None:
     name = parse_channel_name(text)
     assert (name.kind, name.value) == (kind, value)
 
@@ -89,7 +89,7 @@ def test_names_of_channels(text: str, kind: str, value: str) -> None:
         "'; DROP TABLE channel; --",
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_invalid_channel_names_are_refused(text: str) -> None:
     with pytest.raises(BadChannel) as error:
         parse_channel_name(text)
     assert error.value.exit_code == 2
@@ -102,7 +102,7 @@ def test_a_bare_name_gets_a_hint() -> None:
 
 
 @given(st.text())
-def test_any_text_is_a_name_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         name = parse_channel_name(text)
     except BadChannel:
@@ -113,10 +113,10 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
 
 
 @given(st.from_regex(r"UC[0-9A-Za-z_-]{22}", fullmatch=True), st.sampled_from(["", "/videos", "/about?x=1"]))
-def test_every_id_is_found_in_its_address(channel_id: str, tab: str) -> None:
+def test_every_id_is_found_in_its_url(channel_id: str, tab: str) -> None:
     assert parse_channel_name(channel_id) == parse_channel_name(f"https://www.youtube.com/channel/{channel_id}{tab}")
 
 
 @given(st.from_regex(r"@[A-Za-z0-9_.-]{3,30}", fullmatch=True))
-def test_what_is_shown_of_a_handle_names_it_again(handle: str) -> None:
+def test_a_displayed_handle_can_be_parsed_again(handle: str) -> None:
     assert parse_channel_name(str(parse_channel_name(handle))) == ChannelName("handle", handle)

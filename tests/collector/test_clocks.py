@@ -31,7 +31,7 @@ def on(moment: datetime) -> Callable[[], datetime]:
     return lambda: moment
 
 
-async def test_the_schedule_goes_on_at_once(database: Database) -> None:
+async def test_a_future_sync_time_does_not_delay_the_schedule(database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
         await sync(database, server, now=on(START + AHEAD))
@@ -42,7 +42,7 @@ async def test_the_schedule_goes_on_at_once(database: Database) -> None:
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=8), timedelta(days=3)])
-async def test_the_schedule_still_goes_on_when_the_time_to_come_has_come(
+async def test_the_schedule_continues_after_the_future_time_is_reached(
     sqlite_database: Database, ahead: timedelta
 ) -> None:
     async with StandIn(channel(3)) as server:
@@ -52,7 +52,7 @@ async def test_the_schedule_still_goes_on_when_the_time_to_come_has_come(
     assert 72 / 6.6 - 3 <= len(since) <= 72 / 5.4
 
 
-async def test_failures_are_followed_by_pauses_all_the_same(sqlite_database: Database) -> None:
+async def test_failures_are_followed_by_pauses_despite_future_times(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         server.faults = Faults([Fault("status", path="/youtube", status=500)], most_in_a_row=None)
         await sync(sqlite_database, server, "@tests", now=on(START + AHEAD))
@@ -64,14 +64,14 @@ async def test_failures_are_followed_by_pauses_all_the_same(sqlite_database: Dat
     assert 2 <= sum(failed.values()) <= timedelta(hours=3) / FIRST_PAUSE
 
 
-async def test_a_sync_to_come_keeps_no_other_from_the_channel(database: Database) -> None:
+async def test_a_sync_with_a_future_time_does_not_block_the_channel(database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server, now=on(START + AHEAD))
         report = await sync(database, server, now=on(START), alone_since=START - timedelta(hours=1))
     assert report.status == "complete"
 
 
-async def test_what_was_left_unread_is_read(database: Database) -> None:
+async def test_unread_videos_are_read_despite_future_times(database: Database) -> None:
     async with StandIn(channel(120)) as server:
         stopped = await sync(database, server, now=on(START + AHEAD), most_units=4)
         assert stopped.status == "quota"
@@ -83,7 +83,7 @@ async def test_what_was_left_unread_is_read(database: Database) -> None:
     assert set(kinds(database).values()) == {("video", "available")}
 
 
-async def test_thumbnails_are_fetched_that_were_left_or_had_failed(database: Database) -> None:
+async def test_due_thumbnails_are_fetched_despite_future_times(database: Database) -> None:
     async with StandIn(channel(60)) as server:
         server.faults = Faults(
             [Fault("status", path="/vi/video000001/", status=404), Fault("status", path="/vi/", status=403)],
@@ -96,7 +96,7 @@ async def test_thumbnails_are_fetched_that_were_left_or_had_failed(database: Dat
     assert (report.status, report.pictures_fetched) == ("complete", 60)
 
 
-async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_database: Database) -> None:
+async def test_a_future_time_makes_no_video_known_to_the_listing(sqlite_database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, now=on(START + AHEAD))
@@ -111,7 +111,7 @@ async def test_the_listing_counts_nothing_as_known_by_a_time_to_come(sqlite_data
 
 
 @pytest.mark.processes
-async def test_retraining_goes_on(sqlite_database: Database) -> None:
+async def test_a_future_time_does_not_delay_retraining(sqlite_database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
         clock = Clock(hours=2 * 24 * 30)

@@ -50,7 +50,7 @@ def refusal(http_status: int, reason: str, message: str = "No.", **more: Any) ->
 
 
 @pytest.mark.parametrize("name", TRANSIENT)
-async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -> None:
+async def test_transient_faults_are_retried(sqlite_database: Database, name: str) -> None:
     async with StandIn(channel(3), faults=Faults([TRANSIENT[name]])) as server:
         report = await sync(sqlite_database, server)
         assert report.status == "complete"
@@ -64,7 +64,7 @@ async def test_what_heals_is_tried_again(sqlite_database: Database, name: str) -
     # The stand-in only charges for truncated answers; on YouTube, a reset request may have been charged.
     [("500", 0), ("503", 0), ("429", 0), ("cut", 0), ("cut json", 0), ("reset", 2), ("html", 2), ("too long", 2)],
 )
-async def test_no_unit_that_was_charged_for_goes_uncounted(sqlite_database: Database, name: str, more: int) -> None:
+async def test_every_charged_unit_is_counted(sqlite_database: Database, name: str, more: int) -> None:
     too_long = Fault("body", path=API, body=bytes(17 << 20), content_type="application/json", times=2)
     async with StandIn(channel(3), faults=Faults([TRANSIENT.get(name, too_long)])) as server:
         report = await sync(sqlite_database, server)
@@ -74,7 +74,7 @@ async def test_no_unit_that_was_charged_for_goes_uncounted(sqlite_database: Data
         assert units_spent(session, quota_day(utc_now())) == report.units
 
 
-async def test_a_request_that_is_repeated_on_its_own_counts_each_time(sqlite_database: Database) -> None:
+async def test_each_resend_of_a_request_is_counted(sqlite_database: Database) -> None:
     """A kept-alive connection ends without an answer: the request is resent at once, and both may be charged."""
     body = b'{"kind": "youtube#channelListResponse"}'
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -99,14 +99,14 @@ async def test_a_request_that_is_repeated_on_its_own_counts_each_time(sqlite_dat
 
 
 @pytest.mark.parametrize("reason", ["rateLimitExceeded", "userRateLimitExceeded"])
-async def test_too_many_requests_are_slowed_down_and_not_given_up(sqlite_database: Database, reason: str) -> None:
+async def test_after_429_requests_are_slowed_down_and_retried(sqlite_database: Database, reason: str) -> None:
     fault = replace(refusal(403, reason), times=2)
     async with StandIn(channel(3), faults=Faults([fault])) as server:
         assert (await sync(sqlite_database, server)).status == "complete"
 
 
 @pytest.mark.parametrize("fault", [TRANSIENT["500"], TRANSIENT["html"], TRANSIENT["cut"]], ids=["500", "html", "cut"])
-async def test_tries_end(sqlite_database: Database, fault: Fault) -> None:
+async def test_retries_are_limited(sqlite_database: Database, fault: Fault) -> None:
     for_good = Faults([replace(fault, times=None)], most_in_a_row=None)
     async with StandIn(channel(3), faults=for_good) as server:
         report = await sync(sqlite_database, server)
@@ -144,7 +144,7 @@ REFUSED: dict[str, tuple[Fault, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_refusal_is_never_tried_again(sqlite_database: Database, name: str) -> None:
+async def test_a_refusal_is_never_retried(sqlite_database: Database, name: str) -> None:
     fault, kind, said = REFUSED[name]
     async with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
         report = await sync(sqlite_database, server)
@@ -184,7 +184,7 @@ TOO_FAST = {
 
 
 @pytest.mark.parametrize("name", SPENT)
-async def test_a_spent_day_is_known_in_every_shape(sqlite_database: Database, name: str) -> None:
+async def test_every_form_of_a_spent_daily_quota_is_recognised(sqlite_database: Database, name: str) -> None:
     async with StandIn(channel(3), faults=Faults([SPENT[name]], most_in_a_row=None)) as server:
         report = await sync(sqlite_database, server)
         assert server.journal.count() == 1
@@ -193,16 +193,14 @@ async def test_a_spent_day_is_known_in_every_shape(sqlite_database: Database, na
 
 
 @pytest.mark.parametrize("name", TOO_FAST)
-async def test_a_rate_that_is_too_high_is_no_spent_day(sqlite_database: Database, name: str) -> None:
+async def test_a_rate_limit_is_not_a_spent_daily_quota(sqlite_database: Database, name: str) -> None:
     fault = replace(TOO_FAST[name], times=2)
     async with StandIn(channel(3), faults=Faults([fault])) as server:
         assert (await sync(sqlite_database, server)).status == "complete"
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-async def test_a_thumbnail_host_that_explains_itself_in_json_is_asked_again(
-    sqlite_database: Database, status: int
-) -> None:
+async def test_a_429_with_json_from_a_thumbnail_host_is_retried(sqlite_database: Database, status: int) -> None:
     fault = Fault(
         "body", path="/vi/", status=status, body=b'{"error": {"code": 1}}', content_type="application/json", times=2
     )
@@ -212,7 +210,7 @@ async def test_a_thumbnail_host_that_explains_itself_in_json_is_asked_again(
 
 
 @pytest.mark.slow
-async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Path) -> None:
+async def test_a_sync_with_mixed_faults_stores_the_same_as_a_clean_sync(tmp_path: Path) -> None:
     stores = [open_database(f"sqlite:///{tmp_path / name}.db") for name in ("clean", "faulty")]
     async with StandIn(channel(300)) as server:
         clean = await sync(stores[0], server)
@@ -226,7 +224,7 @@ async def test_every_fault_at_once_leaves_what_a_clean_sync_leaves(tmp_path: Pat
         store.close()
 
 
-async def test_a_page_of_html_instead_of_a_picture_is_tried_again_and_not_for_ever(sqlite_database: Database) -> None:
+async def test_html_instead_of_a_thumbnail_is_retried_a_limited_number_of_times(sqlite_database: Database) -> None:
     once = Fault("html", path="/vi/video000000/", times=2)
     for_good = Fault("html", path="/vi/video000001/")
     async with StandIn(channel(3), faults=Faults([once, for_good], most_in_a_row=None)) as server:
@@ -237,7 +235,7 @@ async def test_a_page_of_html_instead_of_a_picture_is_tried_again_and_not_for_ev
     assert "HTML" in reason
 
 
-async def test_pauses_grow_are_bounded_and_honour_what_the_server_asks(sqlite_database: Database) -> None:
+async def test_pauses_grow_up_to_a_bound_and_honour_retry_after(sqlite_database: Database) -> None:
     waited: list[float] = []
 
     async def note(seconds: float) -> None:
@@ -259,7 +257,7 @@ async def test_pauses_grow_are_bounded_and_honour_what_the_server_asks(sqlite_da
         assert waited == [30, 60]
 
 
-async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Database) -> None:
+async def test_an_unreachable_server_is_one_clear_error(sqlite_database: Database) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -276,7 +274,7 @@ async def test_a_server_that_is_down_is_one_clear_error(sqlite_database: Databas
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 3, 60, 200])
-async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: Database, after: int) -> None:
+async def test_a_server_that_fails_during_a_sync_loses_no_data(sqlite_database: Database, after: int) -> None:
     dies = Fault("reset", path="/", after=after)
     async with StandIn(channel(230), faults=Faults([dies], most_in_a_row=None)) as server:
         report: SyncReport = await sync(sqlite_database, server)
@@ -297,7 +295,7 @@ async def test_a_server_that_dies_half_way_keeps_what_was_read(sqlite_database: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 8, 10])
-async def test_units_are_spent_once_though_the_quota_ends_half_way(sqlite_database: Database, limit: int) -> None:
+async def test_no_unit_is_spent_twice_after_a_spent_quota(sqlite_database: Database, limit: int) -> None:
     async with StandIn(channel(230), daily_limit=limit) as server:
         report = await sync(sqlite_database, server)
         assert (report.status, report.exit_code) == ("quota", 3)
@@ -308,7 +306,7 @@ async def test_units_are_spent_once_though_the_quota_ends_half_way(sqlite_databa
     assert len(contents(sqlite_database)) == 230
 
 
-async def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_key_is_sent_only_in_its_header(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     key = "AIzaSECRETsecretSECRET0123456789"
     caplog.set_level(logging.DEBUG)
     database = open_database(f"sqlite:///{tmp_path / 'store.db'}")

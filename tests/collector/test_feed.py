@@ -21,7 +21,7 @@ def feed(inside: str) -> bytes:
     return f'<?xml version="1.0" encoding="UTF-8"?><feed {ATOM}>{inside}</feed>'.encode()
 
 
-async def test_the_newest_come_first() -> None:
+async def test_the_newest_videos_come_first() -> None:
     async with StandIn(channel(30)) as server, hasty_http() as http:
         newest = await newest_in_feed(http, server.feed_url, server.catalogues[0].channel_id)
         assert newest == [f"video{number:06d}" for number in range(29, 14, -1)]
@@ -47,13 +47,13 @@ def test_a_feed_names_its_channel_with_or_without_uc() -> None:
         b'<!DOCTYPE f SYSTEM "file:///etc/passwd"><feed xmlns="http://www.w3.org/2005/Atom"/>',
     ],
 )
-def test_what_is_no_feed_is_refused(body: bytes) -> None:
+def test_a_document_that_is_not_a_feed_is_refused(body: bytes) -> None:
     with pytest.raises(BadAnswer):
         parse_feed(body, "UCabc")
 
 
 @given(st.binary() | st.text().map(feed))
-def test_no_bytes_break_the_parser(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     with contextlib.suppress(BadAnswer):
         assert all(parse_feed(body, "UCabc"))
 
@@ -68,6 +68,6 @@ def test_no_bytes_break_the_parser(body: bytes) -> None:
     ],
     ids=["404", "html", "redirect", "endless"],
 )
-async def test_a_feed_that_fails_is_none(fault: Fault) -> None:
+async def test_a_failed_feed_is_none(fault: Fault) -> None:
     async with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server, hasty_http() as http:
         assert await newest_in_feed(http, server.feed_url, server.catalogues[0].channel_id) is None

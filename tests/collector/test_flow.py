@@ -25,7 +25,7 @@ def test_a_burst_of_refusals_halves_the_limit_once() -> None:
     assert flow.limit == 16
 
 
-def test_a_round_of_answers_raises_the_limit_by_about_one() -> None:
+def test_a_round_of_responses_raises_the_limit_by_about_one() -> None:
     flow = Flow(limit=8.0)
     for _ in range(8):
         flow.answered()
@@ -63,7 +63,7 @@ async def test_no_more_requests_run_than_the_limit_allows() -> None:
     assert (most, in_flight.running) == (4, 0)
 
 
-async def test_bytes_wait_for_room_and_a_large_item_passes_alone() -> None:
+async def test_the_byte_budget_is_kept_except_for_a_single_large_item() -> None:
     budget = ByteBudget(10)
     await budget.take(6)
     waiting = asyncio.ensure_future(budget.take(20))
@@ -75,7 +75,7 @@ async def test_bytes_wait_for_room_and_a_large_item_passes_alone() -> None:
     assert budget.held == 20
 
 
-async def test_a_host_that_refuses_at_first_still_gives_every_thumbnail(sqlite_database: Database) -> None:
+async def test_every_thumbnail_is_fetched_after_initial_refusals(sqlite_database: Database) -> None:
     busy = Fault("status", path="/vi/", status=429, times=40)
     async with StandIn(channel(100), faults=Faults([busy])) as server:
         report = await sync(sqlite_database, server)

@@ -37,7 +37,7 @@ def handles(database: Database, *catalogues: Catalogue) -> list[str | None]:
 
 
 @pytest.mark.parametrize("name", ["@tests", "@TESTS", "youtube.com/c/tests", "https://www.youtube.com/@tests/videos"])
-async def test_a_handle_that_moved_names_the_new_channel_and_says_so(database: Database, name: str) -> None:
+async def test_a_moved_handle_names_the_new_channel_with_a_notice(database: Database, name: str) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(database, server, "@tests")
@@ -56,7 +56,7 @@ async def test_a_handle_that_moved_names_the_new_channel_and_says_so(database: D
         assert handles(database, first, second) == ["@renamed", "@tests"]
 
 
-async def test_asking_whose_a_handle_is_costs_a_unit_a_day(sqlite_database: Database) -> None:
+async def test_looking_up_a_handle_costs_one_unit_per_day(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         assert [(await sync(sqlite_database, server, now=later(hours))).units for hours in (1, 23)] == [0, 0]
@@ -65,7 +65,7 @@ async def test_asking_whose_a_handle_is_costs_a_unit_a_day(sqlite_database: Data
         assert (await sync(sqlite_database, server, server.catalogues[0].channel_id, now=later(50))).units == 0
 
 
-async def test_a_channel_read_by_its_id_takes_its_handle_from_the_former_one(sqlite_database: Database) -> None:
+async def test_a_channel_synced_by_id_takes_its_handle_from_the_previous_owner(sqlite_database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(sqlite_database, server, "@tests", "@other")
@@ -76,7 +76,7 @@ async def test_a_channel_read_by_its_id_takes_its_handle_from_the_former_one(sql
         assert (await sync(sqlite_database, server, "@tests")).id == second.channel_id
 
 
-async def test_two_channels_that_swapped_their_handles(database: Database) -> None:
+async def test_two_channels_can_swap_handles(database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(database, server, "@tests", "@other")
@@ -86,7 +86,7 @@ async def test_two_channels_that_swapped_their_handles(database: Database) -> No
         assert handles(database, first, second) == ["@other", "@tests"]
 
 
-async def test_of_two_stored_channels_with_one_handle_youtube_tells_which(database: Database) -> None:
+async def test_youtube_decides_between_two_stored_channels_with_one_handle(database: Database) -> None:
     """As earlier versions may have stored them."""
     first, second = two()
     async with StandIn(first, second) as server:
@@ -99,7 +99,7 @@ async def test_of_two_stored_channels_with_one_handle_youtube_tells_which(databa
         assert handles(database, first, second) == ["@tests", None]
 
 
-async def test_a_handle_that_nobody_has_any_more_still_names_its_channel(sqlite_database: Database) -> None:
+async def test_an_unclaimed_handle_still_names_the_stored_channel(sqlite_database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -112,7 +112,7 @@ async def test_a_handle_that_nobody_has_any_more_still_names_its_channel(sqlite_
         assert (report.status, report.units) == ("unchanged", 0), "asked once a day, not with each sync"
 
 
-async def test_a_spent_quota_leaves_the_stored_channel_and_says_so(sqlite_database: Database) -> None:
+async def test_with_a_spent_quota_the_stored_channel_is_used_with_a_notice(sqlite_database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(sqlite_database, server, "@tests")
@@ -125,7 +125,7 @@ async def test_a_spent_quota_leaves_the_stored_channel_and_says_so(sqlite_databa
         assert first.channel_id in report.notices[0]
 
 
-async def test_a_network_that_is_down_picks_no_channel(sqlite_database: Database) -> None:
+async def test_a_network_failure_selects_no_channel(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         server.faults = Faults([Fault("reset", path="/youtube")], most_in_a_row=None)

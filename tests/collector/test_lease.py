@@ -33,7 +33,7 @@ def statuses(database: Database) -> list[str]:
 
 
 @pytest.mark.processes
-async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str) -> None:
+async def test_a_channel_that_another_process_syncs_is_skipped(store_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     database = open_database(store_url)
     with StandIn(channel(120), faults=Faults([hang])) as server:
@@ -47,7 +47,7 @@ async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str
         server.release()
         assert await asyncio.to_thread(other.wait, 60) == 0
         assert len(contents(database)) == 120
-        # It may sync the channel now, but does not need to: the other process has just done so.
+        # The channel is free, but another process has just synced it.
         assert (await sync(database, server, alone_since=utc_now() - timedelta(minutes=5))).status == "busy"
         assert (await sync(database, server, alone_since=utc_now())).status == "unchanged"
         other.communicate()
@@ -56,7 +56,7 @@ async def test_a_channel_that_another_process_syncs_is_left_to_it(store_url: str
 
 
 @pytest.mark.processes
-async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
+async def test_a_killed_process_holds_no_lease(sqlite_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     database = open_database(sqlite_url)
     with StandIn(channel(120), faults=Faults([hang])) as server:
@@ -84,7 +84,9 @@ async def test_a_killed_process_holds_no_channel(sqlite_url: str) -> None:
     # Without process numbers: each of several test processes must name its tests alike.
     ids=["elsewhere", "elsewhere-silent", "namesake", "here", "here-silent", "this-process"],
 )
-async def test_who_holds_a_channel(database: Database, host: str, pid: int, silent_minutes: int, status: str) -> None:
+async def test_which_processes_hold_a_lease(
+    database: Database, host: str, pid: int, silent_minutes: int, status: str
+) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server)
         with database.write() as session:
@@ -111,7 +113,7 @@ async def test_who_holds_a_channel(database: Database, host: str, pid: int, sile
     ],
     ids=["another", "clock-put-forward"],
 )
-async def test_a_number_that_is_used_again_holds_no_channel(
+async def test_a_reused_process_id_holds_no_lease(
     sqlite_database: Database, began_days: int, heard_minutes: int, status: str
 ) -> None:
     async with StandIn(channel(3)) as server:
@@ -134,9 +136,7 @@ async def test_a_number_that_is_used_again_holds_no_channel(
             await younger.communicate(b"")
 
 
-async def test_a_sync_that_waits_long_gives_signs_of_life(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_waiting_sync_sends_heartbeats(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector.sync.lease, "SIGN_OF_LIFE_S", 0.01)
     hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
     async with StandIn(channel(3), faults=Faults([hang])) as server:
@@ -160,7 +160,7 @@ class _Jumping(asyncio.SelectorEventLoop):
         return super().time() + self.ahead_s
 
 
-def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_database: Database) -> None:
+def test_a_heartbeat_comes_within_a_minute_and_keeps_the_lease(sqlite_database: Database) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", times=1, delay_s=60)
     clock = Clock(hours=24)
 
@@ -191,7 +191,7 @@ def test_a_sign_of_life_comes_within_a_minute_and_keeps_the_lease(sqlite_databas
         runner.run(waiting(server, loop))
 
 
-async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_database: Database) -> None:
+async def test_the_lookup_of_a_busy_channel_is_counted(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         with sqlite_database.write() as session:
@@ -202,7 +202,7 @@ async def test_a_unit_that_only_showed_that_another_is_at_it_is_counted(sqlite_d
             assert units_spent(session, quota_day(utc_now())) == server.units
 
 
-async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) -> None:
+async def test_no_budget_is_exceeded_and_no_unit_is_spent_twice(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
     async with StandIn(channel(120)) as server:
         for budget, spent in ((0, 0), (1, 1), (2, 3), (0, 3)):
@@ -216,7 +216,7 @@ async def test_every_budget_is_kept_and_no_unit_is_spent_twice(sqlite_url: str) 
 
 
 @pytest.mark.slow
-async def test_what_others_spend_meanwhile_counts_too(database: Database) -> None:
+async def test_units_spent_by_other_processes_count(database: Database) -> None:
     """Two syncs at once that would need 25 units each; each has up to five calls in flight."""
     catalogues = channel(600), channel(0, name="other")
     catalogues[1].publish(*(video(number, id=f"other{number:06d}") for number in range(600)))
@@ -229,7 +229,7 @@ async def test_what_others_spend_meanwhile_counts_too(database: Database) -> Non
 
 
 @pytest.mark.parametrize("kind", ["cut_json", "cut"])
-async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
+async def test_invalid_responses_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
     """They are charged, and retried."""
     cut = Faults([Fault(kind, path="/youtube/v3/videos", times=4)])
     async with StandIn(channel(230)) as server:
@@ -239,7 +239,7 @@ async def test_answers_that_can_not_be_read_stay_within_the_budget(sqlite_databa
 
 
 @pytest.mark.parametrize("kind", ["cut", "hang"])
-async def test_answers_that_never_come_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
+async def test_missing_responses_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
     never = Faults([Fault(kind, path="/youtube/v3/", delay_s=60)], most_in_a_row=None)
     async with StandIn(channel(3), faults=never) as server:
         report = await sync(sqlite_database, server, most_units=2, http=hasty_http(timeout_s=0.5))
@@ -249,7 +249,7 @@ async def test_answers_that_never_come_stay_within_the_budget(sqlite_database: D
             assert units_spent(session, quota_day(utc_now())) == 2
 
 
-async def test_a_spent_budget_leaves_the_free_work(sqlite_database: Database) -> None:
+async def test_with_a_spent_budget_free_work_is_done(sqlite_database: Database) -> None:
     async with StandIn(channel(50), faults=Faults([Fault("status", path="/vi", status=404)])) as server:
         await sync(sqlite_database, server)
         server.faults = Faults()
@@ -257,7 +257,7 @@ async def test_a_spent_budget_leaves_the_free_work(sqlite_database: Database) ->
         assert (report.status, report.units, report.pictures_fetched) == ("quota", 0, 50)
 
 
-async def test_a_run_that_ended_badly_is_no_reason_to_leave_a_channel(sqlite_database: Database) -> None:
+async def test_a_channel_is_not_skipped_after_a_failed_run(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         with sqlite_database.write() as session:

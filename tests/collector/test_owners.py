@@ -46,7 +46,7 @@ def fingerprint(key: str) -> str:
     return Settings(key).key_fingerprint
 
 
-async def test_a_channel_uses_its_owners_key_and_never_anothers(sqlite_database: Database) -> None:
+async def test_a_channel_uses_only_the_key_of_its_owner(sqlite_database: Database) -> None:
     large, first, second = small("large", 120), small("first"), small("second")
     keys = {large.channel_id: "key-a", first.channel_id: "key-b", second.channel_id: "key-b"}
     async with StandIn(large, first, second, keys={"key-a", "key-b"}, daily_limit=6) as server:
@@ -111,7 +111,7 @@ def postgres_store(migrated_postgres_url: str) -> Iterator[Database]:
         yield opened
 
 
-async def test_a_channel_that_hangs_holds_up_no_other(postgres_store: Database) -> None:
+async def test_a_hanging_channel_does_not_delay_others(postgres_store: Database) -> None:
     catalogues = [small(f"c{number:02d}") for number in range(30)]
     hangs = catalogues[0]
     playlist = {"playlistId": hangs.uploads_playlist_id}

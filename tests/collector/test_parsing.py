@@ -89,7 +89,7 @@ def test_sample_videos_are_stored_without_loss(database: Database, api_samples: 
             assert (row.kind, row.duration_s) == ("unknown", None)
 
 
-def test_an_answer_of_another_kind_is_refused(api_samples: Path) -> None:
+def test_a_response_of_another_kind_is_refused(api_samples: Path) -> None:
     page = sample(api_samples, "playlist_items_paged_1.json")
     for parse in (parse_channels, parse_videos):
         with pytest.raises(BadAnswer):
@@ -141,7 +141,7 @@ def test_durations(text: object, seconds: int | None) -> None:
 
 
 @given(st.integers(1, 9 * 365 * 24 * 3600))
-def test_every_duration_is_read_back(seconds: int) -> None:
+def test_every_duration_is_parsed_exactly(seconds: int) -> None:
     days, rest = divmod(seconds, 86_400)
     hours, rest = divmod(rest, 3600)
     text = f"P{days}DT{hours}H{rest // 60}M{rest % 60}S"
@@ -150,30 +150,30 @@ def test_every_duration_is_read_back(seconds: int) -> None:
 
 @pytest.mark.slow
 @given(st.text() | st.from_regex(r"-?P[0-9]{0,30}[DYMW]?(T[0-9.]{0,30}[HMS]?)*", fullmatch=True))
-def test_no_text_breaks_the_parser_of_durations(text: str) -> None:
+def test_any_text_is_parsed_as_a_duration_or_none(text: str) -> None:
     parsed = parse_duration(text)
     assert parsed is None or parsed > 0
 
 
 @given(st.text() | st.none() | st.integers())
-def test_no_value_breaks_the_parser_of_times(value: object) -> None:
+def test_any_value_is_parsed_as_a_time_or_none(value: object) -> None:
     parsed = parse_time(value)
     assert parsed is None or parsed.tzinfo is not None
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_every_time_is_read_back(moment: datetime) -> None:
+def test_every_time_is_parsed_exactly(moment: datetime) -> None:
     assert parse_time(moment.isoformat().replace("+00:00", "Z")) == moment
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_no_bytes_break_the_parser_of_json(body: bytes) -> None:
+def test_any_bytes_are_parsed_as_json_or_refused(body: bytes) -> None:
     with contextlib.suppress(BadAnswer):
         assert isinstance(parse_json(body), dict)
 
 
 @given(st.dictionaries(st.text(), st.text(st.characters()), max_size=3))
-def test_texts_come_through_exactly_but_for_what_no_database_holds(value: dict[str, str]) -> None:
+def test_text_is_unchanged_except_for_characters_that_databases_refuse(value: dict[str, str]) -> None:
     parsed = parse_json(json.dumps(value).encode())
     for name, text in parsed.items():
         (name + str(text)).encode("utf-8")
@@ -199,7 +199,7 @@ ITEM = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @given(st.lists(ITEM | JSON, max_size=5), JSON, JSON)
-def test_no_item_breaks_the_parsers(items: list[Any], token: object, info: object) -> None:
+def test_any_item_is_parsed_or_skipped(items: list[Any], token: object, info: object) -> None:
     more = {"items": items, "nextPageToken": token, "pageInfo": info}
     with contextlib.suppress(BadAnswer):
         page = parse_uploads_page({"kind": "youtube#playlistItemListResponse", **more})
@@ -217,19 +217,19 @@ def page_of(**fields: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "token", [5, True, [], {}, ["x"], "x" * 2_001, "a b\n", "\u202e", "é"], ids=lambda token: repr(token)[:12]
 )
-def test_a_token_that_is_none_is_no_end_of_the_list(token: object) -> None:
+def test_an_invalid_token_does_not_end_the_listing(token: object) -> None:
     with pytest.raises(BadAnswer, match="token"):
         parse_uploads_page(page_of(nextPageToken=token))
 
 
 @pytest.mark.parametrize("token", [None, ""])
-def test_without_a_token_the_list_ends(token: object) -> None:
+def test_a_missing_token_ends_the_listing(token: object) -> None:
     assert parse_uploads_page(page_of(nextPageToken=token)).next_token is None
     assert parse_uploads_page(page_of(nextPageToken="../..?key=%00&")).next_token == "../..?key=%00&"
 
 
 @pytest.mark.parametrize("total", [-1, 1_000_001, 10**4000, 1.5, "13", None, [], {}])
-def test_a_count_of_entries_that_can_not_be_is_none(total: object) -> None:
+def test_an_impossible_number_of_entries_is_none(total: object) -> None:
     assert parse_uploads_page(page_of(pageInfo={"totalResults": total})).total is None
 
 
@@ -251,7 +251,7 @@ def test_a_count_of_entries_that_can_not_be_is_none(total: object) -> None:
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_an_id_that_is_none_leaves_only_its_item_out(video_id: object) -> None:
+def test_an_invalid_id_excludes_only_its_item(video_id: object) -> None:
     good = {"id": "abcdefghijk", "contentDetails": {"videoId": "abcdefghijk"}}
     bad = {"id": video_id, "contentDetails": {"videoId": video_id}}
     page = parse_uploads_page(page_of(items=[bad, good, bad]))
@@ -261,12 +261,12 @@ def test_an_id_that_is_none_leaves_only_its_item_out(video_id: object) -> None:
 
 
 @pytest.mark.parametrize("channel_id", ["", "UC", "UC/../../../../../../etc", "UC" + "x" * 100_000, "HC" + "x" * 22, 7])
-def test_a_channel_id_that_is_none_is_no_channel(channel_id: object) -> None:
+def test_a_channel_with_an_invalid_id_is_skipped(channel_id: object) -> None:
     assert parse_channels({"kind": "youtube#channelListResponse", "items": [{"id": channel_id}]}) == []
 
 
 @pytest.mark.parametrize("uploads", ["UU/../x", "x" * 65, 5, None, ""])
-def test_an_uploads_playlist_that_can_not_be_is_made_from_the_channels_id(uploads: object) -> None:
+def test_an_invalid_uploads_playlist_is_replaced_by_the_default(uploads: object) -> None:
     item = {"id": "UC" + "x" * 22, "contentDetails": {"relatedPlaylists": {"uploads": uploads}}}
     (channel,) = parse_channels({"kind": "youtube#channelListResponse", "items": [item]})
     assert channel.uploads_playlist_id == "UU" + "x" * 22
@@ -282,18 +282,18 @@ def test_an_uploads_playlist_that_can_not_be_is_made_from_the_channels_id(upload
     ],
     ids=["raw surrogate", "in a name", "utf-16", "a character that begins with the same byte"],
 )
-def test_no_encoding_smuggles_in_what_can_not_be_stored(body: bytes, parsed: dict[str, Any]) -> None:
+def test_no_encoding_lets_unstorable_characters_through(body: bytes, parsed: dict[str, Any]) -> None:
     assert parse_json(body) == parsed
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity", b"9" * 5_000])
-def test_numbers_that_no_database_holds_are_refused(number: bytes) -> None:
+def test_numbers_that_databases_refuse_are_refused(number: bytes) -> None:
     with pytest.raises(BadAnswer):
         parse_json(b'{"n": ' + number + b"}")
 
 
 @pytest.mark.parametrize("deep", [32, 100, 450, 600, 900, 100_000])
-def test_nesting_is_bounded_whatever_else_is_in_the_answer(deep: int) -> None:
+def test_deep_nesting_is_refused(deep: int) -> None:
     for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
         body = b'{"t": "\\u0041", "a": ' + opened * deep + b"1" + closed * deep + b"}"
         with pytest.raises(BadAnswer):
@@ -310,7 +310,7 @@ def test_times_at_the_ends_of_the_calendar_are_none(text: str) -> None:
     "title",
     ["", " ", "\u200b", "\u2800\u2800", "\u3164", "\u00a0\ufeff", "\u115f\u1160", "\uffa0 \u2060", "\U000e0020"],
 )
-def test_a_title_that_shows_nothing_is_none(title: str) -> None:
+def test_an_invisible_title_is_empty(title: str) -> None:
     (video,) = parse_videos(
         {"kind": "youtube#videoListResponse", "items": [{"id": "dQw4w9WgXcQ", "snippet": {"title": title}}]}
     )

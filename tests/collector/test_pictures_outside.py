@@ -44,7 +44,7 @@ def damaged(database: Database) -> list[str]:
     return [digest for result in check(database) for digest in result.digests]
 
 
-async def test_a_sync_outside_is_equal_to_a_sync_into_the_database(
+async def test_syncs_to_a_folder_or_bucket_equal_syncs_to_the_database(
     database: Database, place_url: str, tmp_path: Path
 ) -> None:
     outside = expect_pictures(database, place_url)
@@ -95,7 +95,7 @@ async def test_lost_and_damaged_files_are_fetched_again(sqlite_database: Databas
         assert server.journal.count("picture") == 2
 
 
-async def test_a_sync_outlives_a_short_outage(sqlite_database: Database, bucket: ObjectStore) -> None:
+async def test_a_sync_survives_a_short_outage(sqlite_database: Database, bucket: ObjectStore) -> None:
     database = expect_pictures(sqlite_database, bucket.url)
     bucket.failing(5, "503 Slow Down", "SlowDown")
     async with StandIn(channel(5)) as server:
@@ -103,7 +103,7 @@ async def test_a_sync_outlives_a_short_outage(sqlite_database: Database, bucket:
     assert damaged(database) == []
 
 
-async def test_a_sync_that_may_not_write_ends_and_is_completed_later(
+async def test_a_sync_without_write_permission_ends_and_a_later_sync_completes_it(
     sqlite_database: Database, bucket: ObjectStore
 ) -> None:
     database = expect_pictures(sqlite_database, bucket.url)
@@ -156,7 +156,7 @@ async def test_the_files_of_a_removed_channel_are_deleted(sqlite_database: Datab
     assert left == set(stored(database)) == {ONE}
 
 
-async def test_a_sync_does_not_write_where_the_thumbnails_were(sqlite_database: Database, place_url: str) -> None:
+async def test_a_sync_does_not_write_to_the_previous_place(sqlite_database: Database, place_url: str) -> None:
     before = expect_pictures(sqlite_database, place_url)
     async with StandIn(channel(3)) as server:
         await sync(before, server)

@@ -41,7 +41,7 @@ def test_kinds(duration: int | None, live: str, kind: str) -> None:
 
 
 @given(st.none() | st.integers(1, 10**9), st.sampled_from(["none", "upcoming", "live"]), st.integers(0, 7 * 24 * 3600))
-def test_only_what_has_a_duration_and_is_not_live_can_be_a_pair(
+def test_only_videos_with_a_duration_that_are_not_live_can_be_pairs(
     duration: int | None, live: LiveState, shortest: int
 ) -> None:
     kind = kind_of(duration, live, shortest)
@@ -61,14 +61,14 @@ def test_only_what_has_a_duration_and_is_not_live_can_be_a_pair(
         (600, ()),
     ],
 )
-def test_only_what_may_be_a_short_or_not_is_asked_for(minimum: int, doubtful: Iterable[int]) -> None:
+def test_only_inconclusive_durations_need_the_shorts_playlist(minimum: int, doubtful: Iterable[int]) -> None:
     assert [seconds for seconds in range(1_000) if may_be_short(seconds, "none", minimum)] == list(doubtful)
     assert not may_be_short(None, "none", minimum)
     assert not may_be_short(180, "upcoming", minimum)
 
 
 @given(st.integers(1, 5_000), st.integers(1, 20_000))
-def test_asking_for_shorts_costs_at_most_a_unit_more_than_the_cheaper_way(videos: int, listed: int) -> None:
+def test_classifying_shorts_costs_at_most_one_unit_more_than_the_optimum(videos: int, listed: int) -> None:
     """In the worst case: no video is in the list, so that every page is read."""
     pages = -(-listed // 50)
     known: int | None = None
@@ -85,13 +85,13 @@ def test_asking_for_shorts_costs_at_most_a_unit_more_than_the_cheaper_way(videos
 
 
 @pytest.mark.parametrize(("hours", "trusted"), [(0, True), (23.9, True), (24, False), (-0.05, True), (-1, False)])
-def test_a_stored_handle_counts_for_a_day(hours: float, trusted: bool) -> None:
+def test_a_stored_handle_is_trusted_for_a_day(hours: float, trusted: bool) -> None:
     assert handle_is_trusted(NOW - timedelta(hours=hours), NOW) is trusted
     assert not handle_is_trusted(None, NOW)
 
 
 @given(st.integers(1, 50), st.data())
-def test_whether_a_loss_is_doubted_never_turns_back(asked: int, data: st.DataObject) -> None:
+def test_more_missing_videos_never_need_less_confirmation(asked: int, data: st.DataObject) -> None:
     missing = data.draw(st.integers(0, asked))
     if needs_confirming(asked, missing):
         assert all(needs_confirming(asked, more) for more in range(missing, asked + 1))
@@ -105,7 +105,7 @@ def test_the_feed_settles_only_after_a_recent_listing(hours: float, settles: boo
 
 
 @given(st.lists(st.lists(st.text(max_size=3), max_size=120), max_size=8))
-def test_fifties_keep_order_and_lose_nothing(parts: list[list[str]]) -> None:
+def test_batches_of_fifty_keep_order_and_lose_nothing(parts: list[list[str]]) -> None:
     fifties = Fifties()
     batches = [batch for part in parts for batch in fifties.add(part)]
     assert all(len(batch) == 50 for batch in batches)
@@ -122,13 +122,13 @@ def read_pages(tokens: Iterable[str], total: int | None) -> None:
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=7), st.none() | st.integers(0, 10_000))
-def test_tokens_that_come_back_end_a_listing(tokens: list[str], total: int | None) -> None:
+def test_repeated_page_tokens_end_a_listing(tokens: list[str], total: int | None) -> None:
     with pytest.raises(PageLoop):
         read_pages(tokens, total)
 
 
 @given(st.integers(1, 30_000))
-def test_an_honest_listing_of_any_length_ends_undisturbed(total: int) -> None:
+def test_a_valid_listing_of_any_length_is_accepted(total: int) -> None:
     guard = PageGuard()
     pages = -(-total // 50)
     for page in range(pages):
@@ -136,12 +136,12 @@ def test_an_honest_listing_of_any_length_ends_undisturbed(total: int) -> None:
 
 
 @given(st.none() | st.integers(0, 1000))
-def test_ever_new_tokens_end_too(total: int | None) -> None:
+def test_endless_new_page_tokens_end_a_listing(total: int | None) -> None:
     with pytest.raises(PageLoop):
         read_pages((f"token {page}" for page in range(2_001)), total)
 
 
-def test_only_a_large_loss_is_doubted() -> None:
+def test_only_a_large_number_of_missing_videos_needs_confirmation() -> None:
     assert needs_confirming(50, 50)
     assert needs_confirming(50, 26)
     assert not needs_confirming(50, 25)

@@ -35,16 +35,16 @@ SMALL = saved(FLAT.resize((480, 360)), "JPEG")
     ],
     ids=["small", "most pixels", "most bytes", "bytes", "pixels", "progressive", "lossless", "png", "empty"],
 )
-def test_quick_is_a_small_jpeg_of_one_scan(data: bytes, quick: bool) -> None:
+def test_only_small_jpegs_with_one_scan_are_quick(data: bytes, quick: bool) -> None:
     assert is_quick(data) is quick
 
 
-def test_what_no_header_can_be_read_of_is_refused_at_once() -> None:
+def test_a_file_without_a_readable_header_is_refused_at_once() -> None:
     with pytest.raises(PictureError, match="not an image"):
         is_quick(b"<html>")
 
 
-async def test_no_step_of_the_event_loop_checks_many(
+async def test_each_step_of_the_event_loop_checks_few_thumbnails(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checking all of them at once would block everything else."""

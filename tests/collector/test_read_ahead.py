@@ -11,7 +11,7 @@ from tests.hostile.api import RawApi, as_json, channel_body, page_body, video_it
 IDS = [f"video{number:06d}" for number in range(6)]
 
 
-async def test_the_next_page_is_requested_while_the_store_can_not_be_written(sqlite_database: Database) -> None:
+async def test_the_next_page_is_requested_while_the_store_is_locked(sqlite_database: Database) -> None:
     other = sqlite3.connect(sqlite_database.path or "", isolation_level=None)
 
     def answer(method: str, query: Mapping[str, str]) -> bytes:

@@ -28,7 +28,7 @@ def versions(database: Database, video_id: str) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.slow
-async def test_nothing_changed_costs_one_unit_for_each_fifty_and_no_picture(database: Database) -> None:
+async def test_an_unchanged_channel_costs_one_unit_per_50_videos_and_no_thumbnail(database: Database) -> None:
     async with StandIn(channel(120)) as server:
         await sync(database, server)
         before, spent = contents(database), server.units
@@ -41,7 +41,7 @@ async def test_nothing_changed_costs_one_unit_for_each_fifty_and_no_picture(data
     assert contents(database) == before
 
 
-async def test_a_changed_title_and_picture_make_versions(database: Database) -> None:
+async def test_changed_titles_and_thumbnails_create_versions(database: Database) -> None:
     catalogue = channel(5)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -63,7 +63,7 @@ async def test_a_changed_title_and_picture_make_versions(database: Database) -> 
         assert session.scalar(select(func.count()).select_from(Picture)) == 7  # none was deleted
 
 
-async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database: Database) -> None:
+async def test_a_new_title_is_never_a_pair_with_the_old_thumbnail(database: Database) -> None:
     seen: list[set[tuple[str, str]]] = []
 
     def look() -> None:
@@ -78,7 +78,7 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
         await sync(database, server)
         catalogue.change(TWO, title=new[0], picture=drawn("another picture"))
         server.faults = Faults([Fault("status", path=f"/vi/{TWO}/", status=403, times=SIZES_ASKED_FOR)])
-        # As a process that is killed in between leaves it: the thumbnail was not fetched.
+        # The state after a process was killed before it fetched the thumbnail.
         await sync(database, server, mode="refresh", progress=When("details", look))
         with database.write() as session:
             session.execute(delete(PictureFailure))
@@ -91,7 +91,7 @@ async def test_at_no_moment_is_a_new_title_a_pair_with_the_old_picture(database:
 
 
 @pytest.mark.slow
-async def test_what_vanishes_is_marked_and_what_returns_is_back(database: Database) -> None:
+async def test_vanished_videos_are_marked_and_returned_videos_are_restored(database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -112,7 +112,7 @@ async def test_what_vanishes_is_marked_and_what_returns_is_back(database: Databa
     assert [len(versions(database, i)) for i in ("video000055", "video000056", ONE)] == [1, 1, 1]
 
 
-async def test_a_private_video_at_the_head_that_returns_is_seen_without_refresh(sqlite_database: Database) -> None:
+async def test_a_private_newest_video_that_returns_is_found_without_a_refresh(sqlite_database: Database) -> None:
     catalogue = channel(3)
     catalogue.change(TWO, privacy="private")
     async with StandIn(catalogue) as server:
@@ -124,7 +124,7 @@ async def test_a_private_video_at_the_head_that_returns_is_seen_without_refresh(
     assert contents(sqlite_database)[TWO][:3] == ("Title 2", "video", "available")
 
 
-async def test_an_empty_answer_is_asked_for_again_before_it_is_believed(sqlite_database: Database) -> None:
+async def test_an_empty_response_is_requested_again(sqlite_database: Database) -> None:
     async with StandIn(channel(50)) as server:
         await sync(sqlite_database, server)
         empty: dict[str, Any] = {"kind": "youtube#videoListResponse", "items": []}
@@ -141,7 +141,7 @@ async def test_an_empty_answer_is_asked_for_again_before_it_is_believed(sqlite_d
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
 
 
-async def test_a_channel_whose_videos_are_all_gone_is_believed_in_the_end(sqlite_database: Database) -> None:
+async def test_the_removal_of_all_videos_is_accepted_after_confirmation(sqlite_database: Database) -> None:
     catalogue = channel(50)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -153,7 +153,7 @@ async def test_a_channel_whose_videos_are_all_gone_is_believed_in_the_end(sqlite
 
 
 @pytest.mark.slow
-async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_database: Database) -> None:
+async def test_a_refresh_stopped_by_the_quota_continues_where_it_stopped(sqlite_database: Database) -> None:
     catalogue = channel(220)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -173,7 +173,7 @@ async def test_a_refresh_that_the_quota_stops_goes_on_where_it_stopped(sqlite_da
 
 
 @pytest.mark.slow
-async def test_another_size_replaces_stored_pictures_at_the_next_refresh(sqlite_database: Database) -> None:
+async def test_a_new_size_replaces_stored_thumbnails_at_the_next_refresh(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server)
         assert (await sync(sqlite_database, server, thumbnail="medium")).status == "unchanged"
@@ -182,7 +182,7 @@ async def test_another_size_replaces_stored_pictures_at_the_next_refresh(sqlite_
         assert server.journal.requests("picture")[-1].path.endswith("mqdefault.jpg")
 
 
-async def test_a_picture_without_validators_is_compared_by_its_bytes(sqlite_database: Database) -> None:
+async def test_a_thumbnail_without_validators_is_compared_by_its_bytes(sqlite_database: Database) -> None:
     async with StandIn(channel(2)) as server:
         await sync(sqlite_database, server)
         with sqlite_database.write() as session:
@@ -192,7 +192,7 @@ async def test_a_picture_without_validators_is_compared_by_its_bytes(sqlite_data
         assert server.journal.count("picture", 200) == 4
 
 
-async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database) -> None:
+async def test_a_failed_thumbnail_is_retried_when_due(database: Database) -> None:
     catalogue = channel(20)
     broken = Fault("body", path="/vi/video000007/", body=b"no picture", content_type="image/jpeg")
     async with StandIn(catalogue, faults=Faults([broken], most_in_a_row=None)) as server:
@@ -216,7 +216,7 @@ async def test_a_failed_picture_is_tried_again_when_it_is_due(database: Database
         assert failures(database) == {}
 
 
-async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sync(database: Database) -> None:
+async def test_a_thumbnail_that_failed_in_a_refresh_is_retried_by_a_later_sync(database: Database) -> None:
     catalogue = channel(5)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -234,7 +234,7 @@ async def test_a_thumbnail_that_failed_in_a_refresh_is_tried_again_by_a_later_sy
     assert versions(database, TWO)[-1] == ("Another title", hashlib.sha256(jpeg("another picture", HIGH)).hexdigest())
 
 
-async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Database) -> None:
+async def test_the_videos_of_a_closed_channel_stay_and_it_is_reported(database: Database) -> None:
     catalogue = channel(120)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -256,7 +256,7 @@ async def test_of_a_closed_channel_the_videos_stay_and_it_is_said(database: Data
     assert contents(database) == before, "all of it is back"
 
 
-async def test_a_channel_that_never_had_uploads_is_no_closed_one(sqlite_database: Database) -> None:
+async def test_a_channel_without_uploads_does_not_count_as_closed(sqlite_database: Database) -> None:
     catalogue = channel(1)
     catalogue.change("video000000", privacy="private")
     async with StandIn(catalogue) as server:
@@ -265,7 +265,7 @@ async def test_a_channel_that_never_had_uploads_is_no_closed_one(sqlite_database
         assert (await sync(sqlite_database, server, mode="full")).status == "complete"
 
 
-async def test_each_read_of_the_details_keeps_the_counts(database: Database) -> None:
+async def test_each_read_of_the_details_adds_a_reading(database: Database) -> None:
     catalogue = channel(2)
     catalogue.change(ONE, statistics={"viewCount": "10", "likeCount": "2"})  # comments are turned off
     async with StandIn(catalogue) as server:

@@ -37,7 +37,7 @@ DAMAGES: dict[str, str] = {
 
 
 def damage(database: Database, how: str, *videos: str) -> None:
-    """As a bad disk or another program does."""
+    """Damage a stored thumbnail, as a bad disk or another program may."""
     plain = sqlite3.connect(str(database.path))
     with plain:
         for video_id in videos:
@@ -82,7 +82,7 @@ async def test_a_refresh_fetches_damaged_thumbnails_unconditionally(sqlite_datab
     assert bad(sqlite_database) == []
 
 
-async def test_a_file_that_many_videos_show_is_repaired_once_by_whichever_has_it(sqlite_database: Database) -> None:
+async def test_a_thumbnail_of_many_videos_is_repaired_once_from_any_of_them(sqlite_database: Database) -> None:
     catalogue = channel(3, picture=drawn("shared"))
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -98,7 +98,9 @@ async def test_a_file_that_many_videos_show_is_repaired_once_by_whichever_has_it
     assert bad(sqlite_database) == []
 
 
-async def test_what_youtube_has_no_more_is_said_and_the_video_gets_what_it_shows(sqlite_database: Database) -> None:
+async def test_an_unavailable_thumbnail_is_reported_and_the_video_gets_its_current_thumbnail(
+    sqlite_database: Database,
+) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -117,7 +119,7 @@ async def test_what_youtube_has_no_more_is_said_and_the_video_gets_what_it_shows
         assert session.scalar(query, {"id": TWO}) == digest_of("by now")
 
 
-async def test_a_missing_row_is_found_also_where_history_alone_has_it(sqlite_database: Database) -> None:
+async def test_a_missing_thumbnail_of_an_older_version_is_found(sqlite_database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -128,7 +130,7 @@ async def test_a_missing_row_is_found_also_where_history_alone_has_it(sqlite_dat
         assert missing_pictures(session) == sorted([digest_of(ONE), digest_of(TWO)])
 
 
-async def test_pictures_are_hashed_by_either_database(database: Database) -> None:
+async def test_both_databases_hash_thumbnails(database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server)
     with database.write() as session:
@@ -152,7 +154,7 @@ def run_check(path: Path, server: StandIn, *arguments: str) -> tuple[int, dict[s
 
 
 @pytest.mark.processes
-async def test_the_command_repairs_what_it_can_and_says_what_is_left(sqlite_database: Database) -> None:
+async def test_the_command_repairs_thumbnails_and_reports_the_remaining_damage(sqlite_database: Database) -> None:
     path = sqlite_database.path
     assert path is not None
     catalogue = channel(3)

@@ -31,11 +31,11 @@ NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
         ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
     ],
 )
-def test_the_seconds_that_a_server_asks_for(value: str, seconds: float | None) -> None:
+def test_retry_after_is_parsed_to_seconds(value: str, seconds: float | None) -> None:
     assert retry_after_s({"Retry-After": value}, NOW) == seconds
 
 
-def test_a_server_that_asks_for_nothing() -> None:
+def test_a_missing_or_invalid_retry_after_is_none() -> None:
     assert retry_after_s({}, NOW) is None
 
 
@@ -52,5 +52,5 @@ def test_a_server_that_asks_for_nothing() -> None:
         (9, 100.0, 60),
     ],
 )
-def test_the_longer_of_what_is_asked_for_and_what_is_due(attempt: int, asked_s: float | None, pause_s: float) -> None:
+def test_the_longer_of_retry_after_and_backoff_is_waited(attempt: int, asked_s: float | None, pause_s: float) -> None:
     assert Pauses(first_s=8, longest_s=20).before(attempt, asked_s, lambda: 1.0) == pause_s

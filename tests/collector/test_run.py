@@ -27,7 +27,7 @@ from tests.standin import StandIn
 from tests.store.builders import add_channel
 
 
-async def test_what_a_write_that_failed_had_spent_is_counted_with_the_next(sqlite_database: Database) -> None:
+async def test_units_of_a_failed_write_are_counted_with_the_next_write(sqlite_database: Database) -> None:
     """The page and the details were read and charged; the store rejects titles, but accepts the end of the run."""
     with sqlite_database.write() as session:
         refuse = "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
@@ -63,7 +63,7 @@ def one_new(_: None) -> SyncCounts:
     return SyncCounts(new=1)
 
 
-async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database: Database) -> None:
+async def test_a_cancelled_caller_waits_for_its_write(database: Database) -> None:
     """Neither the write in progress nor a waiting write is cancelled: their data was paid for."""
     at_work, go_on = threading.Event(), threading.Event()
 
@@ -91,7 +91,7 @@ async def test_who_waits_for_a_write_is_not_let_go_before_it_is_written(database
         assert (row.new, row.units) == (2, 2)
 
 
-async def test_what_a_write_had_spent_that_a_bug_ended_is_counted_with_the_next(database: Database) -> None:
+async def test_units_of_a_write_that_a_bug_ended_are_counted_with_the_next_write(database: Database) -> None:
     def broken(session: Session) -> None:
         raise ZeroDivisionError
 
@@ -105,14 +105,14 @@ async def test_what_a_write_had_spent_that_a_bug_ended_is_counted_with_the_next(
     assert (row.new, row.units) == (1, 3)
 
 
-async def test_what_looking_for_a_channel_in_vain_cost_is_in_its_report(sqlite_database: Database) -> None:
+async def test_a_failed_lookup_is_counted_in_the_report(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         report = await sync(sqlite_database, server, "youtube.com/c/nobody")  # looked up by both of its names
         assert (report.status, report.units, report.requests) == ("failed", 2, 2)
         assert report.as_dict()["units"] == server.units == 2
 
 
-async def test_what_looking_for_a_channel_in_vain_cost_is_in_the_metrics(sqlite_database: Database) -> None:
+async def test_a_failed_lookup_is_counted_in_the_metrics(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         watch = service(sqlite_database, server, Clock(hours=2), "@nobody")
         await watch.run()

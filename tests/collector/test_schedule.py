@@ -33,7 +33,7 @@ turns = st.builds(
 
 
 @given(rhythms, st.text(max_size=8), instants, st.timedeltas(timedelta(), timedelta(days=60)))
-def test_a_channel_is_due_one_interval_after_its_sync_give_or_take_a_tenth(
+def test_a_channel_is_due_after_one_interval_within_ten_percent(
     rhythm: Rhythm, channel: str, done_at: datetime, since: timedelta
 ) -> None:
     wait = due_at(rhythm, Turn(channel, done_at), done_at + since) - done_at
@@ -41,14 +41,12 @@ def test_a_channel_is_due_one_interval_after_its_sync_give_or_take_a_tenth(
 
 
 @given(rhythms, turns, instants)
-def test_a_schedule_depends_on_nothing_else(rhythm: Rhythm, turn: Turn, now: datetime) -> None:
+def test_a_schedule_depends_only_on_seed_channel_and_times(rhythm: Rhythm, turn: Turn, now: datetime) -> None:
     assert due_at(rhythm, turn, now) == due_at(Rhythm(rhythm.every, rhythm.seed), turn, now)
 
 
 @given(rhythms, turns, instants)
-def test_no_clock_and_no_failure_makes_a_channel_wait_for_longer_than_the_interval(
-    rhythm: Rhythm, turn: Turn, now: datetime
-) -> None:
+def test_no_channel_waits_longer_than_the_interval(rhythm: Rhythm, turn: Turn, now: datetime) -> None:
     assert due_at(rhythm, turn, now) <= now + rhythm.every * (1 + JITTER)
 
 
@@ -61,7 +59,7 @@ def test_pauses_after_failures_double_up_to_the_interval(
     assert wanted * (1 - JITTER) <= wait <= wanted * (1 + JITTER)
 
 
-def test_channels_are_in_order_of_the_minute_and_differently_for_each_process() -> None:
+def test_channels_are_ordered_by_minute_and_differently_for_each_process() -> None:
     due = {f"UC{number:03d}": NOW + timedelta(seconds=number) for number in range(120)}
     assert in_order(due) == sorted(due)
     orders = [in_order(due, salt=salt, last=["UC000"]) for salt in (b"one", b"other")]
@@ -108,7 +106,7 @@ def test_a_channel_that_was_never_synced_is_due_first() -> None:
     assert due["new"] <= NOW
 
 
-def test_a_channel_that_is_to_be_left_alone_is() -> None:
+def test_a_channel_is_not_due_before_not_before() -> None:
     rhythm, soon = Rhythm(timedelta(hours=1)), NOW + timedelta(minutes=5)
     assert due_at(rhythm, Turn("new", not_before=soon), NOW) == soon
 
@@ -128,7 +126,7 @@ def test_durations(text: str, expected: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "6", "h", "6 hours", "-6h", "6.5h", "1h30m", "6H", "٦h", "1e3s", "99999999999h"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(BadSetting, match="is not a duration"):
         parse_duration(text)
 
@@ -140,7 +138,7 @@ def test_durations_out_of_range(text: str) -> None:
 
 
 @given(st.text(max_size=12))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         found = parse_duration(text)
     except BadSetting:
@@ -149,7 +147,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(rhythms, instants, st.timedeltas(timedelta(), timedelta(days=90)), st.none() | instants)
-def test_a_retraining_waits_for_an_idle_moment_no_longer_than_an_interval(
+def test_a_retraining_waits_at_most_one_interval_for_an_idle_moment(
     rhythm: Rhythm, wanted_at: datetime, waited: timedelta, began_at: datetime | None
 ) -> None:
     now, shortest = wanted_at + waited, rhythm.every * (1 - JITTER)

@@ -33,9 +33,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _wide_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less to compute and to wait for; nothing else changes.
+    """Make the tests faster without changing results.
 
-    The store is looked at every ten minutes of these days, not every one, and thumbnails wait for hardly any others.
+    The store is read every ten minutes of the simulated days instead of every minute, and batches of thumbnails are
+    written almost at once.
     """
     monkeypatch.setattr("collector.watch.service.LONGEST_WAIT", timedelta(minutes=10))
     monkeypatch.setattr("collector.sync.batches.LONGEST_UNWRITTEN_S", 0.01)
@@ -51,7 +52,7 @@ def runs_of(database: Database, catalogue: Catalogue) -> list[SyncRun]:
     return [run for run in sync_runs(database) if run.channel_id == catalogue.channel_id]
 
 
-async def test_each_channel_is_synced_once_an_interval(database: Database) -> None:
+async def test_each_channel_is_synced_once_per_interval(database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         watch = service(database, server, Clock(hours=24), "@tests", "@other", "@TESTS")
@@ -73,7 +74,7 @@ async def test_each_channel_is_synced_once_an_interval(database: Database) -> No
     assert values(watch.metrics, "thumbtune_units_today")[()] == 0  # a new day, Pacific time
 
 
-async def test_a_restart_goes_on_with_the_schedule(sqlite_database: Database) -> None:
+async def test_a_restart_continues_the_schedule(sqlite_database: Database) -> None:
     async with StandIn(*two()) as server:
         await service(sqlite_database, server, Clock(hours=1), "@tests", "@other").run()
         server.journal.clear()
@@ -86,7 +87,7 @@ async def test_a_restart_goes_on_with_the_schedule(sqlite_database: Database) ->
         assert list(since.values()) == [START.timestamp()] * 2
 
 
-async def test_without_names_every_channel_of_the_store_and_those_that_come(sqlite_database: Database) -> None:
+async def test_without_names_all_channels_are_synced_including_new_channels(sqlite_database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(sqlite_database, server, "@tests", now=lambda: START - timedelta(days=1))
@@ -106,7 +107,7 @@ async def test_without_names_every_channel_of_the_store_and_those_that_come(sqli
     assert len(contents(sqlite_database)) == 6
 
 
-async def test_one_channels_failures_are_its_own(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failures_of_a_channel_do_not_affect_others(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     first, second = two()
     playlist = {"playlistId": "UU" + first.channel_id[2:]}
     down = Fault("status", path="/youtube/v3/playlistItems", query=playlist, status=500)
@@ -158,7 +159,7 @@ def runs_id(database: Database) -> str:
     return sync_runs(database)[0].channel_id
 
 
-async def test_a_store_that_breaks_is_waited_for(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_service_waits_for_a_failing_store(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     def rename(old: str, new: str) -> None:
         with database.write() as session:
             session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
@@ -176,7 +177,7 @@ async def test_a_store_that_breaks_is_waited_for(database: Database, caplog: pyt
     assert "the schedule can't be read" in caplog.text
 
 
-async def test_the_days_units_are_never_exceeded_and_the_next_day_goes_on(
+async def test_daily_units_are_never_exceeded_and_syncs_continue_the_next_day(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with StandIn(channel(120)) as server:
@@ -232,7 +233,7 @@ async def test_a_channel_is_refreshed_when_its_data_is_too_old_also_after_a_rest
             assert fresh_since(session)[catalogue.channel_id] == began[-1]
 
 
-async def test_a_refresh_that_takes_days_reads_nothing_twice(database: Database) -> None:
+async def test_a_refresh_over_several_days_reads_no_video_twice(database: Database) -> None:
     async with StandIn(channel(300)) as server:
         await sync(database, server, now=lambda: START - timedelta(days=11))
         server.journal.clear()
@@ -246,7 +247,7 @@ async def test_a_refresh_that_takes_days_reads_nothing_twice(database: Database)
         assert list(fresh_since(session).values()) == [runs[0].started_at]
 
 
-async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_database: Database) -> None:
+async def test_after_a_spent_quota_the_service_waits_until_midnight_pacific_time(sqlite_database: Database) -> None:
     async with StandIn(channel(120), daily_limit=3) as server:
         clock = Clock(hours=30)
         watch = service(sqlite_database, server, clock, "@tests")
@@ -265,7 +266,7 @@ async def test_a_spent_quota_is_waited_for_until_midnight_pacific_time(sqlite_da
     assert set(values(watch.metrics, "thumbtune_failures_total").values()) == {0.0}, "it is no failure"
 
 
-async def test_a_quota_that_ends_with_its_day_does_not_pause_the_next(sqlite_database: Database) -> None:
+async def test_a_quota_spent_at_the_end_of_a_day_does_not_pause_the_next_day(sqlite_database: Database) -> None:
     midnight = next_quota_day(START)
     async with StandIn(channel(120), daily_limit=3) as server:
         clock = Clock(hours=30)
@@ -297,7 +298,7 @@ async def test_the_budgets_day_is_that_of_pacific_time(sqlite_database: Database
     assert values(watch.metrics, "thumbtune_quota_paused")[()] == 1
 
 
-async def test_what_syncs_brought_is_counted(sqlite_database: Database) -> None:
+async def test_results_of_syncs_are_counted_in_the_metrics(sqlite_database: Database) -> None:
     """The first sync raises an error; the second fetches two of three thumbnails."""
     missing = Fault("status", path="/vi/video000001/", status=404)
     made = 0
@@ -325,7 +326,7 @@ async def test_what_syncs_brought_is_counted(sqlite_database: Database) -> None:
     assert values(watch.metrics, "thumbtune_sync_seconds_sum") == {(run.channel_id,): pytest.approx(run.seconds)}
 
 
-async def test_a_channel_that_another_process_syncs_is_left_alone(database: Database) -> None:
+async def test_a_channel_that_another_process_syncs_is_skipped(database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server, now=lambda: START - timedelta(days=1))
         channel_id = server.catalogues[0].channel_id
@@ -355,7 +356,7 @@ async def test_a_channel_that_another_process_syncs_is_left_alone(database: Data
     assert 11 <= busy <= 13, "every five minutes"
 
 
-async def test_of_two_syncs_that_overlapped_the_later_end_is_not_waited_for_for_ever(database: Database) -> None:
+async def test_overlapping_syncs_do_not_block_the_schedule(database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server, now=lambda: START - timedelta(hours=20))
         channel_id = server.catalogues[0].channel_id
@@ -371,7 +372,7 @@ async def test_of_two_syncs_that_overlapped_the_later_end_is_not_waited_for_for_
     assert 10 <= sum(run.started_at > START for run in sync_runs(database)) <= 14
 
 
-async def test_what_another_process_commits_while_the_schedule_is_read_is_not_done_again(
+async def test_a_sync_committed_while_the_schedule_is_read_is_not_repeated(
     sqlite_database: Database,
 ) -> None:
     """By the clock it ended before the plan was made; its row was committed afterwards."""
@@ -394,7 +395,7 @@ async def test_what_another_process_commits_while_the_schedule_is_read_is_not_do
     assert [run.id for run in sync_runs(sqlite_database)][1:] == came
 
 
-async def test_where_another_process_succeeded_the_pauses_after_failures_are_over(sqlite_database: Database) -> None:
+async def test_a_success_of_another_process_ends_the_pauses_after_failures(sqlite_database: Database) -> None:
     during = START + timedelta(minutes=8)
 
     def http() -> Http:
@@ -419,7 +420,7 @@ async def test_where_another_process_succeeded_the_pauses_after_failures_are_ove
     assert mine.started_at - other.started_at >= EVERY * (1 - JITTER)
 
 
-async def test_a_process_that_died_elsewhere_is_not_waited_for(sqlite_database: Database) -> None:
+async def test_a_dead_process_on_another_machine_does_not_block_a_channel(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(sqlite_database, server, now=lambda: START - timedelta(hours=12))
         with sqlite_database.write() as session:
@@ -431,7 +432,7 @@ async def test_a_process_that_died_elsewhere_is_not_waited_for(sqlite_database: 
 
 
 @pytest.mark.processes
-async def test_retraining_follows_what_is_new_and_nothing_else(
+async def test_retraining_starts_only_after_new_data(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -460,7 +461,7 @@ async def test_retraining_follows_what_is_new_and_nothing_else(
     assert messages.count("retraining: leads: True") == 2, "Ctrl-C is not for it"
 
 
-async def test_retraining_begins_once_an_interval_whatever_is_new_meanwhile(
+async def test_retraining_starts_at_most_once_per_interval(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -486,7 +487,7 @@ async def test_retraining_begins_once_an_interval_whatever_is_new_meanwhile(
     assert all(gap >= EVERY * (1 - JITTER) for gap in gaps(began))
 
 
-async def test_retraining_begins_though_some_channel_is_always_due(
+async def test_retraining_starts_even_if_a_channel_is_always_due(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each sync takes longer than an interval, so that the other channel is due when it ends."""
@@ -511,7 +512,7 @@ async def test_retraining_begins_though_some_channel_is_always_due(
 
 
 @pytest.mark.processes
-async def test_whatever_a_retraining_prints_is_in_the_log(
+async def test_the_output_of_a_retraining_is_logged(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bytes that are not UTF-8, and a line that is too long."""
@@ -531,7 +532,7 @@ async def test_whatever_a_retraining_prints_is_in_the_log(
 
 
 @pytest.mark.processes
-async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
+async def test_a_failed_retraining_is_retried_after_an_interval(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -547,7 +548,7 @@ async def test_a_retraining_that_fails_is_tried_again_an_interval_later(
     assert ended.__dict__["exit_code"] == 3
 
 
-async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database: Database) -> None:
+async def test_an_unknown_name_is_looked_up_once(sqlite_database: Database) -> None:
     """The store has no row for an old user name."""
     first, second = two()
     async with StandIn(first, second) as server:
@@ -571,7 +572,7 @@ async def test_a_name_that_only_youtube_knows_is_looked_up_once(sqlite_database:
 
 
 @pytest.mark.processes
-async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
+async def test_a_hanging_retraining_is_killed_with_the_service(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("collector.watch.child.GRACE_S", 0.1)
@@ -587,7 +588,7 @@ async def test_a_retraining_that_does_not_end_is_killed_with_the_service(
     assert "is killed" in caplog.text
 
 
-async def test_a_retraining_that_can_not_be_started_is_counted(sqlite_database: Database) -> None:
+async def test_a_retraining_that_cannot_be_started_is_counted(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         retraining = Retraining(["/no/such/program"], {})
         watch = service(sqlite_database, server, Clock(hours=1), "@tests", retraining=retraining)
@@ -595,7 +596,7 @@ async def test_a_retraining_that_can_not_be_started_is_counted(sqlite_database: 
     assert retrains(watch.metrics) == {"127": 1.0}
 
 
-async def test_a_stop_ends_the_sync_at_hand(sqlite_url: str) -> None:
+async def test_stop_ends_the_current_sync(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     async with StandIn(channel(120), faults=Faults([hang])) as server:

@@ -15,7 +15,7 @@ from collector.watch.child import Child
 pytestmark = pytest.mark.processes
 
 
-async def test_it_ends_although_a_process_that_it_left_behind_holds_its_output(
+async def test_the_child_ends_although_a_descendant_keeps_its_output_open(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)

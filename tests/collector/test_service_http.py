@@ -55,7 +55,7 @@ async def server() -> AsyncIterator[StandIn]:
         yield started
 
 
-async def test_health_and_readiness_of_a_service_that_does_well(sqlite_database: Database, server: StandIn) -> None:
+async def test_a_working_service_is_healthy_and_ready(sqlite_database: Database, server: StandIn) -> None:
     watch, stop = listening(sqlite_database, server, "@tests")
     async with answering(watch, stop) as address:
         for path in ("/healthz", "/readyz"):
@@ -63,9 +63,7 @@ async def test_health_and_readiness_of_a_service_that_does_well(sqlite_database:
         assert (await get(address, "/"))[0] == 404
 
 
-async def test_it_is_not_ready_while_every_channel_fails_and_ready_again_afterwards(
-    sqlite_database: Database, server: StandIn
-) -> None:
+async def test_the_service_is_not_ready_while_every_channel_fails(sqlite_database: Database, server: StandIn) -> None:
     down = Fault("status", path="/youtube/v3/", status=500)
     server.faults = Faults([down], most_in_a_row=None)
     watch, stop = listening(sqlite_database, server, "@tests")
@@ -76,7 +74,7 @@ async def test_it_is_not_ready_while_every_channel_fails_and_ready_again_afterwa
         assert await until(address, "/readyz", 200) == "ok\n"
 
 
-async def test_it_is_ready_while_one_of_its_channels_does_well(sqlite_database: Database, server: StandIn) -> None:
+async def test_the_service_is_ready_while_one_channel_succeeds(sqlite_database: Database, server: StandIn) -> None:
     other = channel(0, name="other")
     playlist = {"playlistId": "UU" + other.channel_id[2:]}
     down = Fault("status", path="/youtube/v3/playlistItems", query=playlist, status=500)
@@ -104,7 +102,7 @@ class _Held(Clock):
         return super().now()
 
 
-async def test_it_is_not_ready_while_the_store_does_not_answer(
+async def test_the_service_is_not_ready_while_the_store_does_not_answer(
     sqlite_database: Database, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("collector.watch.service.STORE_ANSWERS_IN_S", 0.01)
@@ -124,7 +122,9 @@ async def test_it_is_not_ready_while_the_store_does_not_answer(
 @pytest.mark.filterwarnings(
     "ignore:unclosed database:ResourceWarning", "ignore:.*sqlite3.Connection:pytest.PytestUnraisableExceptionWarning"
 )
-async def test_it_is_not_ready_while_the_store_can_not_be_read(sqlite_database: Database, server: StandIn) -> None:
+async def test_the_service_is_not_ready_while_the_store_cannot_be_read(
+    sqlite_database: Database, server: StandIn
+) -> None:
     watch, stop = listening(sqlite_database, server, "@tests")
     async with answering(watch, stop) as address:
         path = sqlite_database.path
@@ -142,7 +142,7 @@ async def test_it_is_not_ready_while_the_store_can_not_be_read(sqlite_database: 
         await until(address, "/readyz", 200)
 
 
-async def test_metrics_name_channels_by_id_and_give_nothing_away(sqlite_database: Database, server: StandIn) -> None:
+async def test_metrics_name_channels_by_id_and_contain_no_secrets(sqlite_database: Database, server: StandIn) -> None:
     watch, stop = listening(sqlite_database, server, "@tests")
     channel_id = server.catalogues[0].channel_id
     async with answering(watch, stop) as address:
@@ -249,12 +249,12 @@ def test_addresses(given: str, host: str, port: int, loopback: bool) -> None:
 @pytest.mark.parametrize(
     "given", ["", "9464", ":9464", "localhost", "a:b", "a:70000", "u@a:1", "a:1/x", "a b:1", "::1:9"]
 )
-def test_what_is_no_address(given: str) -> None:
+def test_invalid_addresses_are_refused(given: str) -> None:
     with pytest.raises(BadSetting, match="HOST:PORT"):
         parse_listen(given)
 
 
-async def test_half_open_connections_take_no_one_s_place(sqlite_database: Database, server: StandIn) -> None:
+async def test_half_open_connections_do_not_block_other_clients(sqlite_database: Database, server: StandIn) -> None:
     watch, stop = listening(sqlite_database, server, "@tests")
     async with answering(watch, stop) as address:
         place, before, opened = URL(address), psutil.Process().num_fds(), []

@@ -10,7 +10,7 @@ from collector.errors import BadSetting, MissingKey
 from collector.settings import API_URL, FEED_URL, settings_from
 
 
-def test_the_defaults_are_youtubes() -> None:
+def test_the_defaults_are_the_urls_of_youtube() -> None:
     settings = settings_from({"YOUTUBE_API_KEY": " key\n"})
     assert (settings.key, settings.api_url, settings.feed_url) == ("key", API_URL, FEED_URL)
     assert settings.thumbnail_hosts == ()
@@ -18,7 +18,7 @@ def test_the_defaults_are_youtubes() -> None:
     assert "key'" not in repr(settings)
 
 
-def test_every_address_can_be_moved() -> None:
+def test_every_url_can_be_changed() -> None:
     settings = settings_from(
         {
             "YOUTUBE_API_KEY": "key",
@@ -32,13 +32,13 @@ def test_every_address_can_be_moved() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "  "])
-def test_without_a_key_it_says_where_to_get_one(value: str) -> None:
+def test_a_missing_key_is_an_error_that_says_where_to_get_one(value: str) -> None:
     with pytest.raises(MissingKey, match="YOUTUBE_API_KEY") as error:
         settings_from({"YOUTUBE_API_KEY": value})
     assert error.value.exit_code == 2
 
 
-def test_a_key_that_can_be_none_is_not_quoted() -> None:
+def test_an_invalid_key_is_not_quoted() -> None:
     with pytest.raises(BadSetting) as error:
         settings_from({"YOUTUBE_API_KEY": "secret\nSet-Cookie: x"})
     assert "secret" not in str(error.value)
@@ -56,7 +56,7 @@ def test_a_key_that_can_be_none_is_not_quoted() -> None:
         ("THUMBTUNE_THUMBNAIL_HOSTS", "me@x"),
     ],
 )
-def test_a_value_that_can_not_be_used_is_named(name: str, value: str) -> None:
+def test_an_invalid_value_is_named(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=name):
         settings_from({"YOUTUBE_API_KEY": "key", name: value})
 
@@ -84,7 +84,7 @@ def test_each_owner_has_a_key_and_others_have_the_default(tmp_path: Path) -> Non
     "text",
     ["@handle SECRET", f"{ONE}", f"{ONE} SECRET more", f"{ONE} SECRET\n{ONE} SECRET2", f"{ONE} SECRETé", "\udcff"],
 )
-def test_a_bad_file_of_keys_is_refused_without_quoting_a_key(tmp_path: Path, text: str) -> None:
+def test_an_invalid_key_file_is_refused_without_quoting_a_key(tmp_path: Path, text: str) -> None:
     file = tmp_path / "keys"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(BadSetting, match="YOUTUBE_API_KEYS_FILE") as error:

@@ -61,7 +61,7 @@ async def test_a_landscape_video_of_two_minutes_is_a_pair_and_a_short_is_not(dat
         assert shorts_of(server) == 1, "each is asked for once"
 
 
-async def test_nothing_is_asked_when_every_duration_tells(database: Database) -> None:
+async def test_conclusive_durations_need_no_request(database: Database) -> None:
     catalogue = with_shorts(a=(179, True), b=(182, False), c=(120, False), d=(60, True))
     async with StandIn(catalogue) as server:
         assert (await sync(database, server)).units == 3
@@ -70,7 +70,7 @@ async def test_nothing_is_asked_when_every_duration_tells(database: Database) ->
         assert shorts_of(server) == 0
 
 
-async def test_the_list_decides_at_the_default_minimum(database: Database) -> None:
+async def test_the_shorts_playlist_decides_at_the_default_minimum(database: Database) -> None:
     catalogue = with_shorts(tall180=(180, True), wide180=(180, False), tall181=(181, True), wide181=(181, False))
     async with StandIn(catalogue) as server:
         report = await sync(database, server)
@@ -80,7 +80,7 @@ async def test_the_list_decides_at_the_default_minimum(database: Database) -> No
         assert report.pictures_fetched == 5
 
 
-async def test_a_new_video_costs_one_unit_whatever_the_length_of_the_list(sqlite_database: Database) -> None:
+async def test_a_new_video_costs_one_unit_for_any_length_of_the_playlist(sqlite_database: Database) -> None:
     catalogue = channel(3)
     catalogue.publish(*(video(n, id=f"short{n:06}", duration_s=30, is_short=True) for n in range(3, 173)))
     async with StandIn(catalogue) as server:
@@ -91,7 +91,7 @@ async def test_a_new_video_costs_one_unit_whatever_the_length_of_the_list(sqlite
         assert server.journal.requests("playlistItems")[-1].query["videoId"] == "wide"
 
 
-async def test_many_videos_are_asked_for_by_pages_and_a_few_by_themselves(sqlite_database: Database) -> None:
+async def test_many_videos_are_classified_by_pages_and_a_few_individually(sqlite_database: Database) -> None:
     catalogue = channel(0)
     catalogue.publish(*(video(n, id=f"short{n:06}", duration_s=100, is_short=True) for n in range(120)))
     catalogue.publish(*(video(n, id=f"older{n:06}", duration_s=30, is_short=True) for n in range(-600, 0)))
@@ -104,7 +104,7 @@ async def test_many_videos_are_asked_for_by_pages_and_a_few_by_themselves(sqlite
         assert kind(sqlite_database, "wide") == "video"
 
 
-async def test_another_minimum_sorts_by_what_is_stored(database: Database) -> None:
+async def test_a_new_minimum_classifies_by_stored_answers(database: Database) -> None:
     catalogue = with_shorts(wide=(120, False), tall=(120, True))
     async with StandIn(catalogue) as server:
         assert (await sync(database, server)).not_pairs["short"] == 2
@@ -119,7 +119,7 @@ async def test_another_minimum_sorts_by_what_is_stored(database: Database) -> No
         assert shorts_of(server) == 1
 
 
-async def test_a_channel_without_a_list_falls_back_to_durations(database: Database) -> None:
+async def test_without_a_shorts_playlist_durations_decide(database: Database) -> None:
     catalogue = with_shorts(a=(120, False), b=(59, False), c=(180, False))
     async with StandIn(catalogue) as server:
         report = await sync(database, server, min_duration_s=60)
@@ -132,7 +132,7 @@ async def test_a_channel_without_a_list_falls_back_to_durations(database: Databa
         assert (await sync(database, server, min_duration_s=181)).not_pairs["short"] == 3
 
 
-async def test_an_empty_list_and_a_refusal_say_nothing(sqlite_database: Database) -> None:
+async def test_an_empty_playlist_and_a_refusal_are_no_answer(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(180, False), b=(181, False))
     empty = b'{"kind": "youtube#playlistItemListResponse", "items": [], "pageInfo": {"totalResults": 0}}'
     refused = b'{"error": {"code": 403, "message": "no", "errors": [{"reason": "playlistItemsNotAccessible"}]}}'
@@ -148,7 +148,7 @@ async def test_an_empty_list_and_a_refusal_say_nothing(sqlite_database: Database
             assert (await sync(sqlite_database, server)).units == 0
 
 
-async def test_a_list_that_fails_for_now_is_asked_for_again_by_the_next_sync(database: Database) -> None:
+async def test_after_a_transient_failure_the_next_sync_requests_the_playlist_again(database: Database) -> None:
     catalogue = with_shorts(wide=(120, False), tall=(120, True))
     async with StandIn(catalogue) as server:
         server.faults = Faults([shorts_fault(catalogue, status=500)], most_in_a_row=None)
@@ -164,7 +164,7 @@ async def test_a_list_that_fails_for_now_is_asked_for_again_by_the_next_sync(dat
 
 
 @pytest.mark.parametrize("limit", [3, 5, 6])
-async def test_a_spent_day_loses_no_answer_and_asks_for_the_rest_on_the_next(database: Database, limit: int) -> None:
+async def test_a_spent_quota_keeps_answers_and_the_next_sync_continues(database: Database, limit: int) -> None:
     catalogue = channel(0)
     catalogue.publish(*(video(n, id=f"short{n:06}", duration_s=100, is_short=True) for n in range(2, 72)))
     catalogue.publish(*(video(n, id=f"wide{n:07}", duration_s=100) for n in range(2)))
@@ -183,7 +183,7 @@ async def test_a_spent_day_loses_no_answer_and_asks_for_the_rest_on_the_next(dat
         assert report.pictures_fetched == 2
 
 
-async def test_a_refresh_asks_again(sqlite_database: Database) -> None:
+async def test_a_refresh_requests_the_playlist_again(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(120, False), b=(120, True))
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, min_duration_s=60)
@@ -196,7 +196,7 @@ async def test_a_refresh_asks_again(sqlite_database: Database) -> None:
         assert report.pictures_fetched == 1
 
 
-async def test_details_read_again_keep_the_answer(sqlite_database: Database) -> None:
+async def test_reading_details_again_keeps_the_answer(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(120, True))
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, min_duration_s=60)

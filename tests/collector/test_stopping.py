@@ -86,7 +86,7 @@ async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]
     return report
 
 
-async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: Database) -> None:
+async def test_stopping_writes_thumbnails_that_wait_to_be_written(sqlite_database: Database) -> None:
     missing = Faults([Fault("status", path="/vi", status=404)], most_in_a_row=None)
     async with StandIn(channel(DUE), faults=missing) as server:
         await sync(sqlite_database, server)
@@ -99,7 +99,7 @@ async def test_thumbnails_that_wait_to_be_written_are_written(sqlite_database: D
 
 
 @pytest.mark.slow
-async def test_what_could_not_even_be_handed_on_is_written(
+async def test_stopping_writes_thumbnails_that_were_not_queued_yet(
     sqlite_database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "collector.http.session")
@@ -134,7 +134,7 @@ class Telling(Silent):
         return utc_now()
 
     async def let_go(self, told: Callable[[], object] = lambda: None) -> None:
-        """After the sync was told to stop."""
+        """Release the store, after the sync was told to stop."""
         await until(self.stop.is_set)
         told()
         for _ in range(10):
@@ -171,7 +171,7 @@ def units_of_today(database: Database) -> int:
 
 
 @pytest.mark.slow
-async def test_a_run_that_is_being_opened_is_closed(sqlite_database: Database) -> None:
+async def test_stopping_closes_a_run_that_is_being_opened(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         telling = Telling(sqlite_database, lambda: True)
         syncing = begun(sqlite_database, server, telling, "@tests", stop=telling.stop)
@@ -184,7 +184,7 @@ async def test_a_run_that_is_being_opened_is_closed(sqlite_database: Database) -
         assert (await sync(sqlite_database, server, alone_since=utc_now())).status == "complete"
 
 
-async def test_a_run_that_is_being_opened_is_closed_for_who_is_cancelled(sqlite_database: Database) -> None:
+async def test_cancelling_closes_a_run_that_is_being_opened(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         telling = Telling(sqlite_database, lambda: True)
         syncing = begun(sqlite_database, server, telling, "@tests", stop=None)
@@ -195,7 +195,7 @@ async def test_a_run_that_is_being_opened_is_closed_for_who_is_cancelled(sqlite_
         assert (run.status, run.units) == ("interrupted", 1)
 
 
-async def test_told_while_the_units_of_a_look_up_in_vain_are_counted(sqlite_database: Database) -> None:
+async def test_stopping_while_the_units_of_a_failed_lookup_are_counted(sqlite_database: Database) -> None:
     async with StandIn(channel(3)) as server:
         telling = Telling(sqlite_database, lambda: server.journal.count("channels") == 2)
         syncing = begun(sqlite_database, server, telling, "@tests", "@nobody", "@tests", stop=telling.stop)
@@ -206,7 +206,7 @@ async def test_told_while_the_units_of_a_look_up_in_vain_are_counted(sqlite_data
         assert units_of_today(sqlite_database) == server.units == 4
 
 
-async def test_told_while_the_units_of_a_look_up_of_a_busy_channel_are_counted(sqlite_database: Database) -> None:
+async def test_stopping_while_the_units_of_a_busy_channel_are_counted(sqlite_database: Database) -> None:
     looks: list[None] = []
 
     def second_look() -> bool:
@@ -229,7 +229,7 @@ async def test_told_while_the_units_of_a_look_up_of_a_busy_channel_are_counted(s
         assert units_of_today(sqlite_database) == server.units == 3 + 1
 
 
-async def test_a_look_up_that_is_under_way_is_counted(sqlite_database: Database) -> None:
+async def test_stopping_counts_a_lookup_in_progress(sqlite_database: Database) -> None:
     hang = Fault("hang", path="/youtube/v3/channels", times=1, delay_s=60)
     async with StandIn(channel(3), faults=Faults([hang])) as server:
         telling = Telling(sqlite_database, lambda: False)
@@ -241,7 +241,7 @@ async def test_a_look_up_that_is_under_way_is_counted(sqlite_database: Database)
         assert units_of_today(sqlite_database) == server.units == 1
 
 
-async def test_calls_that_are_under_way_are_counted_to_the_run(sqlite_database: Database) -> None:
+async def test_stopping_counts_calls_in_progress_for_the_run(sqlite_database: Database) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     async with StandIn(channel(120), faults=Faults([hang])) as server:
         telling = Telling(sqlite_database, lambda: False)
@@ -254,7 +254,7 @@ async def test_calls_that_are_under_way_are_counted_to_the_run(sqlite_database: 
         assert report.units == units_of_today(sqlite_database) == server.units == 4
 
 
-async def test_a_failure_that_is_being_recorded_is_what_is_raised(sqlite_database: Database) -> None:
+async def test_stopping_while_a_failure_is_recorded_raises_the_failure(sqlite_database: Database) -> None:
     failed = []
 
     class Broken(Telling):

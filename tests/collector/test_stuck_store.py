@@ -31,7 +31,7 @@ class _Stuck(Clock):
         await super().wait(stop, seconds)
 
 
-async def test_it_is_told_and_asked_again(
+async def test_a_hanging_store_is_reported_and_retried(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("collector.watch.service.STORE_IS_STUCK_S", 0.01)

@@ -31,7 +31,7 @@ def clean_price(videos: int) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 49, 50, 51, 120])
-async def test_a_first_sync_costs_one_and_two_for_each_fifty(sqlite_database: Database, count: int) -> None:
+async def test_a_first_sync_costs_one_unit_and_two_per_50_videos(sqlite_database: Database, count: int) -> None:
     async with StandIn(channel(count)) as server:
         report = await sync(sqlite_database, server)
         assert server.units == report.units == clean_price(count)
@@ -43,7 +43,7 @@ async def test_a_first_sync_costs_one_and_two_for_each_fifty(sqlite_database: Da
         assert session.scalar(text("SELECT COUNT(*) FROM pairs")) == count
 
 
-async def test_an_empty_channel_is_kept_too(sqlite_database: Database) -> None:
+async def test_an_empty_channel_is_stored(sqlite_database: Database) -> None:
     async with StandIn(channel(0)) as server:
         report = await sync(sqlite_database, server)
         assert (report.status, report.new) == ("complete", 0)
@@ -62,7 +62,7 @@ async def test_private_and_deleted_entries_need_no_details(sqlite_database: Data
     assert report.pictures_fetched == 50
 
 
-async def test_nothing_new_costs_nothing_when_the_feed_says_so(database: Database) -> None:
+async def test_a_feed_without_new_videos_makes_the_sync_free(database: Database) -> None:
     async with StandIn(channel(70)) as server:
         await sync(database, server)
         before = contents(database)
@@ -84,7 +84,7 @@ async def test_nothing_new_costs_nothing_when_the_feed_says_so(database: Databas
     ],
     ids=["404", "500", "html", "reset"],
 )
-async def test_nothing_new_costs_one_unit_when_the_feed_fails(sqlite_database: Database, fault: Fault) -> None:
+async def test_without_the_feed_an_unchanged_channel_costs_one_unit(sqlite_database: Database, fault: Fault) -> None:
     async with StandIn(channel(70)) as server:
         await sync(sqlite_database, server)
         spent = server.units
@@ -103,7 +103,9 @@ def feed_of(catalogue: Catalogue, *ids: str) -> Fault:
 
 
 @pytest.mark.parametrize("hours", [1, 25])
-async def test_a_video_deep_in_the_list_that_the_feed_shows_is_fetched(database: Database, hours: float) -> None:
+async def test_a_video_in_the_feed_is_fetched_although_it_is_deep_in_the_playlist(
+    database: Database, hours: float
+) -> None:
     catalogue = channel(120)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -116,7 +118,7 @@ async def test_a_video_deep_in_the_list_that_the_feed_shows_is_fetched(database:
     assert "scheduled01" in contents(database)
 
 
-async def test_a_video_that_only_the_feed_knows_is_asked_for_once_a_day(sqlite_database: Database) -> None:
+async def test_a_video_that_only_the_feed_has_is_requested_once_a_day(sqlite_database: Database) -> None:
     catalogue = channel(70)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -126,7 +128,7 @@ async def test_a_video_that_only_the_feed_knows_is_asked_for_once_a_day(sqlite_d
         assert (await sync(sqlite_database, server, now=later(3))).units == 0
 
 
-async def test_the_feed_is_not_trusted_for_ever(sqlite_database: Database) -> None:
+async def test_the_feed_is_trusted_for_a_limited_time(sqlite_database: Database) -> None:
     async with StandIn(channel(70)) as server:
         await sync(sqlite_database, server)
         assert (await sync(sqlite_database, server, now=later(23))).units == 0
@@ -134,7 +136,7 @@ async def test_the_feed_is_not_trusted_for_ever(sqlite_database: Database) -> No
         assert (await sync(sqlite_database, server, by_id, now=later(25))).units == 1
 
 
-async def test_new_videos_behind_a_lagging_feed_are_found_by_paging(sqlite_database: Database) -> None:
+async def test_new_videos_missing_from_a_late_feed_are_found_by_listing(sqlite_database: Database) -> None:
     catalogue = channel(70)
     async with StandIn(catalogue, feed_lag=2) as server:
         await sync(sqlite_database, server)
@@ -144,7 +146,7 @@ async def test_new_videos_behind_a_lagging_feed_are_found_by_paging(sqlite_datab
         assert (report.new, report.units) == (2, 3)  # two pages, until one is known; one batch
 
 
-async def test_an_update_lists_until_a_whole_page_is_known(sqlite_database: Database) -> None:
+async def test_an_incremental_sync_lists_up_to_a_page_of_known_videos(sqlite_database: Database) -> None:
     catalogue = channel(300)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -159,7 +161,7 @@ async def test_an_update_lists_until_a_whole_page_is_known(sqlite_database: Data
 
 
 @pytest.mark.slow
-async def test_quota_stops_at_every_unit_and_no_unit_is_spent_twice(tmp_path: Path) -> None:
+async def test_a_quota_that_ends_at_any_unit_costs_no_unit_twice(tmp_path: Path) -> None:
     catalogue = channel(120)
     clean = open_database(f"sqlite:///{tmp_path / 'clean.db'}")
     async with StandIn(catalogue) as server:
@@ -180,7 +182,7 @@ async def test_quota_stops_at_every_unit_and_no_unit_is_spent_twice(tmp_path: Pa
     clean.close()
 
 
-async def test_an_interrupted_update_leaves_no_gap(sqlite_database: Database) -> None:
+async def test_an_interrupted_incremental_sync_leaves_no_gap(sqlite_database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -193,7 +195,7 @@ async def test_an_interrupted_update_leaves_no_gap(sqlite_database: Database) ->
         assert len(contents(sqlite_database)) == 220
 
 
-async def test_quota_spent_for_good_still_fetches_known_pictures(sqlite_database: Database) -> None:
+async def test_with_a_spent_quota_known_thumbnails_are_fetched(sqlite_database: Database) -> None:
     async with StandIn(channel(50), faults=Faults([Fault("status", path="/vi", status=404)])) as server:
         await sync(sqlite_database, server)
         server.faults = Faults()
@@ -202,7 +204,7 @@ async def test_quota_spent_for_good_still_fetches_known_pictures(sqlite_database
         assert (report.status, report.units, report.pictures_fetched) == ("quota", 0, 50)
 
 
-async def test_an_expired_place_starts_over_from_the_head(sqlite_database: Database) -> None:
+async def test_an_expired_page_token_restarts_the_listing(sqlite_database: Database) -> None:
     async with StandIn(channel(170)) as server:
         server.quota.limit = 3
         await sync(sqlite_database, server)
@@ -218,7 +220,7 @@ async def test_an_expired_place_starts_over_from_the_head(sqlite_database: Datab
             assert get_channel(session, server.catalogues[0].channel_id).listing_token is None
 
 
-async def test_a_token_that_is_refused_over_and_over_does_not_cost_the_day(sqlite_database: Database) -> None:
+async def test_a_repeatedly_refused_token_does_not_use_up_the_quota(sqlite_database: Database) -> None:
     async with StandIn(channel(170)) as server:
         server.quota.limit = 3
         await sync(sqlite_database, server)
@@ -251,7 +253,7 @@ async def test_a_token_that_is_refused_over_and_over_does_not_cost_the_day(sqlit
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
-async def test_an_empty_page_does_not_end_an_update(sqlite_database: Database, times: int) -> None:
+async def test_an_empty_page_does_not_end_the_listing(sqlite_database: Database, times: int) -> None:
     catalogue = channel(10)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -287,7 +289,7 @@ async def page_token(server: StandIn, pages: int) -> str:
     return query["pageToken"]
 
 
-async def test_full_finds_what_is_no_longer_listed(database: Database) -> None:
+async def test_a_full_sync_finds_videos_that_are_no_longer_listed(database: Database) -> None:
     catalogue = channel(120)
     async with StandIn(catalogue) as server:
         await sync(database, server)
@@ -306,7 +308,7 @@ async def test_full_finds_what_is_no_longer_listed(database: Database) -> None:
     assert len(found) == 120
 
 
-async def test_an_interrupted_full_listing_still_finds_what_has_vanished(sqlite_database: Database) -> None:
+async def test_an_interrupted_full_sync_finds_vanished_videos(sqlite_database: Database) -> None:
     catalogue = channel(220)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -322,7 +324,7 @@ async def test_an_interrupted_full_listing_still_finds_what_has_vanished(sqlite_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("units", range(1, 5))
-async def test_a_full_sync_that_the_quota_stops_anywhere_still_finds_what_has_vanished(
+async def test_a_full_sync_stopped_by_the_quota_anywhere_finds_vanished_videos(
     sqlite_database: Database, units: int
 ) -> None:
     catalogue = channel(120)
@@ -341,7 +343,7 @@ async def test_a_full_sync_that_the_quota_stops_anywhere_still_finds_what_has_va
         assert (await sync(sqlite_database, server)).status == "unchanged"
 
 
-async def test_full_after_an_interrupted_update_lists_everything(sqlite_database: Database) -> None:
+async def test_a_full_sync_after_an_interrupted_sync_lists_everything(sqlite_database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -392,7 +394,7 @@ async def test_a_premiere_becomes_a_pair_once_it_has_a_duration(sqlite_database:
         assert (await sync(sqlite_database, server)).units == 0
 
 
-async def test_many_unsettled_videos_do_not_cost_more_than_two_units_a_sync(sqlite_database: Database) -> None:
+async def test_many_unsettled_videos_cost_at_most_two_units_per_sync(sqlite_database: Database) -> None:
     async with StandIn(channel(160, duration_s=None)) as server:
         await sync(sqlite_database, server)
         spent = server.units
@@ -402,7 +404,7 @@ async def test_many_unsettled_videos_do_not_cost_more_than_two_units_a_sync(sqli
         assert (await sync(sqlite_database, server, by_id, now=later(25))).units == 2
 
 
-async def test_a_new_minimum_sorts_stored_videos_without_a_request(database: Database) -> None:
+async def test_a_new_minimum_classifies_stored_videos_without_a_request(database: Database) -> None:
     catalogue = channel(10)
     catalogue.publish(*(video(number, duration_s=200) for number in range(10, 15)))
     async with StandIn(catalogue) as server:
@@ -415,7 +417,7 @@ async def test_a_new_minimum_sorts_stored_videos_without_a_request(database: Dat
         assert (report.units, report.not_pairs["short"]) == (0, 15)
 
 
-async def test_a_missing_size_falls_back(sqlite_database: Database) -> None:
+async def test_a_missing_size_is_replaced_by_the_next(sqlite_database: Database) -> None:
     catalogue = channel(1, missing_sizes=frozenset({"maxres", "standard"}))
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, thumbnail="maxres")
@@ -433,7 +435,7 @@ def rows_as_dicts_of(database: Database, sql: str) -> list[str]:
         return [next(iter(row.values())) for row in rows_as_dicts(session, sql)]
 
 
-async def test_two_videos_with_one_picture_store_it_once(sqlite_database: Database) -> None:
+async def test_a_thumbnail_of_two_videos_is_stored_once(sqlite_database: Database) -> None:
     same = video(0).picture
     async with StandIn(channel(30, picture=same)) as server:
         report = await sync(sqlite_database, server)
@@ -442,7 +444,7 @@ async def test_two_videos_with_one_picture_store_it_once(sqlite_database: Databa
         assert session.scalar(select(func.count()).select_from(Picture)) == 1
 
 
-async def test_pages_that_never_end_are_left(sqlite_database: Database) -> None:
+async def test_endless_pages_end_the_listing(sqlite_database: Database) -> None:
     async with StandIn(channel(120)) as server:
         page = server_page(server, next_token="again")
         server.faults = Faults(
@@ -468,7 +470,7 @@ def server_page(server: StandIn, next_token: str) -> bytes:
     ).encode()
 
 
-async def test_each_channel_is_apart_from_the_others_failures(sqlite_database: Database) -> None:
+async def test_a_failed_channel_does_not_affect_others(sqlite_database: Database) -> None:
     one, two = channel(3, name="one-one"), channel(4, name="two-two")
     async with StandIn(one, two) as server:
         reports = await sync_channels(
@@ -495,7 +497,7 @@ async def test_each_channel_is_apart_from_the_others_failures(sqlite_database: D
         assert server.journal.count("playlistItems") == 1
 
 
-async def test_units_are_counted_also_for_a_channel_that_is_not_there(sqlite_database: Database) -> None:
+async def test_units_are_counted_for_an_unknown_channel(sqlite_database: Database) -> None:
     async with StandIn(channel(1)) as server:
         await sync(sqlite_database, server, "@nobody")
         assert server.units == 1
@@ -503,14 +505,14 @@ async def test_units_are_counted_also_for_a_channel_that_is_not_there(sqlite_dat
         assert units_spent(session, quota_day(utc_now())) == 1
 
 
-async def test_a_refused_key_is_said_so_at_once(sqlite_database: Database) -> None:
+async def test_a_refused_key_is_reported_at_once(sqlite_database: Database) -> None:
     async with StandIn(channel(1), keys=["right"]) as server:
         report = await sync(sqlite_database, server, key="wrong")
         assert isinstance(report.error, BadKey)
         assert server.journal.count() == 1
 
 
-async def test_names_of_all_forms_find_the_channel(sqlite_database: Database) -> None:
+async def test_every_form_of_name_finds_the_channel(sqlite_database: Database) -> None:
     catalogue = channel(1)
     async with StandIn(catalogue) as server:
         for name in ("youtube.com/c/tests", f"https://m.youtube.com/channel/{catalogue.channel_id}", "@Tests"):
@@ -518,7 +520,7 @@ async def test_names_of_all_forms_find_the_channel(sqlite_database: Database) ->
         assert server.journal.count("channels") == 1
 
 
-async def test_a_video_that_moves_to_the_next_page_meanwhile_is_stored_once(sqlite_database: Database) -> None:
+async def test_a_video_that_moves_to_the_next_page_is_stored_once(sqlite_database: Database) -> None:
     catalogue = channel(110)  # the second page may be requested before the first is written, but not the third
     async with StandIn(catalogue) as server:
         published = When("listed", lambda: catalogue.publish(video(110)))
@@ -528,7 +530,7 @@ async def test_a_video_that_moves_to_the_next_page_meanwhile_is_stored_once(sqli
         assert (await sync(sqlite_database, server)).new == 1
 
 
-async def test_stopping_ends_the_run_in_order_and_the_next_sync_completes(sqlite_database: Database) -> None:
+async def test_stopping_ends_the_run_cleanly_and_the_next_sync_completes(sqlite_database: Database) -> None:
     catalogue = channel(200)
     async with StandIn(catalogue) as server:
         server.faults = Faults([Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=30)])
@@ -548,7 +550,7 @@ async def test_stopping_ends_the_run_in_order_and_the_next_sync_completes(sqlite
     assert len(contents(sqlite_database)) == 200
 
 
-async def test_a_sync_that_is_told_to_stop_when_all_is_done_is_done(sqlite_database: Database) -> None:
+async def test_stopping_a_finished_sync_leaves_it_complete(sqlite_database: Database) -> None:
     """The clock is read last when the run's row is closed: the sync is told to stop then."""
     stop, looks = asyncio.Event(), 0
     last: int | None = None
@@ -580,7 +582,7 @@ async def test_a_sync_that_is_told_to_stop_when_all_is_done_is_done(sqlite_datab
     [(Fault("status", path="/vi", status=503), "answered 503"), (Fault("reset", path="/vi"), "the connection")],
     ids=["503", "reset"],
 )
-async def test_a_picture_host_that_is_down_ends_the_sync_and_is_no_thumbnails_fault(
+async def test_an_unreachable_thumbnail_host_ends_the_sync_without_failures(
     sqlite_database: Database, fault: Fault, said: str
 ) -> None:
     async with StandIn(channel(120), faults=Faults([fault], most_in_a_row=None)) as server:
@@ -594,7 +596,7 @@ async def test_a_picture_host_that_is_down_ends_the_sync_and_is_no_thumbnails_fa
     assert (report.status, report.pictures_fetched) == ("complete", 120)
 
 
-async def test_cancelling_from_outside_marks_the_run_and_is_passed_on(sqlite_database: Database) -> None:
+async def test_a_cancellation_marks_the_run_and_is_raised_again(sqlite_database: Database) -> None:
     catalogue = channel(200)
     async with StandIn(catalogue) as server:
         server.faults = Faults([Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=30)])
@@ -623,12 +625,12 @@ async def test_the_shared_channel(sqlite_database: Database, shared_channel: Pat
         assert (await sync(sqlite_database, server)).units == 0
 
 
-def test_a_name_that_is_none_is_refused_before_anything_is_asked() -> None:
+def test_an_invalid_name_is_refused_before_any_request() -> None:
     with pytest.raises(BadChannel):
         parse_channel_name("https://www.youtube.com/watch?v=abc")
 
 
-async def test_settings_are_checked_when_made() -> None:
+async def test_options_are_validated_when_created() -> None:
     options = SyncOptions(min_duration_s=5, thumbnail="best")
     with pytest.raises(Exception, match="maxres"):
         replace(options, thumbnail="huge")
@@ -636,7 +638,7 @@ async def test_settings_are_checked_when_made() -> None:
         replace(options, min_duration_s=-1)
 
 
-async def test_units_are_counted_to_the_day_that_they_were_spent_on(sqlite_database: Database) -> None:
+async def test_units_are_counted_for_the_day_on_which_they_were_spent(sqlite_database: Database) -> None:
     midnight = next_quota_day(utc_now())
 
     async with StandIn(channel(120)) as server:

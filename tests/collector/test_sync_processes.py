@@ -99,7 +99,7 @@ def test_a_killed_sync_is_completed_by_the_next(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_sync_in_order(sqlite_url: str, number: signal.Signals) -> None:
+def test_a_signal_ends_the_sync_cleanly(sqlite_url: str, number: signal.Signals) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60)
     with StandIn(channel(COUNT), faults=Faults([hang])) as server:
         process = start(sqlite_url, server, "@tests")
@@ -116,7 +116,7 @@ def test_a_signal_ends_the_sync_in_order(sqlite_url: str, number: signal.Signals
     opened.close()
 
 
-def test_two_processes_at_once_neither_fail_nor_duplicate(
+def test_two_concurrent_processes_neither_fail_nor_duplicate(
     store_url: str, wanted: dict[str, tuple[object, ...]]
 ) -> None:
     open_database(store_url).close()
@@ -137,7 +137,7 @@ def test_two_processes_at_once_neither_fail_nor_duplicate(
     opened.close()
 
 
-def test_two_refreshes_at_once_make_each_version_once(store_url: str) -> None:
+def test_two_concurrent_refreshes_create_each_version_once(store_url: str) -> None:
     catalogue = channel(120)
     opened = open_database(store_url)
     with StandIn(catalogue) as server:
@@ -154,7 +154,7 @@ def test_two_refreshes_at_once_make_each_version_once(store_url: str) -> None:
     opened.close()
 
 
-def test_four_processes_and_ten_channels_leave_what_one_leaves(store_url: str, tmp_path: Path) -> None:
+def test_four_processes_store_the_same_as_one(store_url: str, tmp_path: Path) -> None:
     channels = [reliability_channel(12, f"{number}-busy") for number in range(10)]
     handles = [one.handle for one in channels]
     with StandIn(*channels) as server:
@@ -165,7 +165,7 @@ def test_four_processes_and_ten_channels_leave_what_one_leaves(store_url: str, t
 
 
 @pytest.mark.parametrize("requests", [5, 30, 55])
-def test_what_a_killed_sync_committed_is_not_fetched_again(tmp_path: Path, requests: int) -> None:
+def test_data_committed_by_a_killed_sync_is_not_fetched_again(tmp_path: Path, requests: int) -> None:
     with StandIn(reliability_channel(60)) as server:
         Shell.of(sqlite_url(tmp_path, "clean"), server).run("sync", "@reliable")
         wanted: dict[str, object] = dict(read_store(sqlite_url(tmp_path, "clean"), everything))

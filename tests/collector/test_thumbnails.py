@@ -48,7 +48,7 @@ async def fetch(server: StandIn, url: str, hosts: tuple[str, ...] | None = None)
         "http://[::1]:8080/x",
     ],
 )
-def test_allowed(url: str) -> None:
+def test_allowed_hosts(url: str) -> None:
     assert whose_host(url, ("127.0.0.1:8080", "pictures.example", "[::1]:8080"))
 
 
@@ -97,12 +97,12 @@ def test_allowed(url: str) -> None:
         "",
     ],
 )
-def test_refused(url: str) -> None:
+def test_refused_hosts(url: str) -> None:
     assert not whose_host(url, ("127.0.0.1:8080",))
 
 
 @given(st.text())
-def test_no_text_breaks_the_check(url: str) -> None:
+def test_any_text_is_checked_without_an_error(url: str) -> None:
     whose_host(url, ("127.0.0.1:8080",))
 
 
@@ -114,14 +114,14 @@ URLS = st.from_regex(
 @pytest.mark.slow
 @given(URLS | st.text())
 @settings(max_examples=500, derandomize=True, deadline=None)
-def test_what_is_allowed_is_read_alike_by_the_client(url: str) -> None:
+def test_allowed_urls_are_parsed_alike_by_the_client(url: str) -> None:
     if whose_host(url, ()):
         read = URL(url)
         assert (read.scheme, read.port) == ("https", 443)
         assert str(read.host).rstrip(".").endswith((".ytimg.com", ".ggpht.com"))
 
 
-async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) -> None:
+async def test_redirects_to_allowed_hosts_are_followed(server: StandIn) -> None:
     picture = f"{server.url}/vi/video000001/hqdefault.jpg"
     server.faults = Faults([Fault("redirect", path="/vi/video000000/", location="/vi/video000001/hqdefault.jpg")])
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
@@ -145,7 +145,7 @@ async def test_redirects_are_followed_within_what_is_allowed(server: StandIn) ->
         "http://2130706433/x",
     ],
 )
-async def test_a_redirect_elsewhere_is_not_followed(server: StandIn, location: str) -> None:
+async def test_redirects_to_other_hosts_are_not_followed(server: StandIn, location: str) -> None:
     server.faults = Faults([Fault("redirect", path="/vi/", location=location)], most_in_a_row=None)
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
     assert isinstance(outcome, FailedPicture)
@@ -153,7 +153,7 @@ async def test_a_redirect_elsewhere_is_not_followed(server: StandIn, location: s
     assert server.journal.count() == 1
 
 
-async def test_redirects_end(server: StandIn) -> None:
+async def test_redirects_are_limited(server: StandIn) -> None:
     server.faults = Faults([Fault("redirect", path="/vi/", location="/vi/video000000/x.jpg")], most_in_a_row=None)
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
     assert isinstance(outcome, FailedPicture)
@@ -161,14 +161,14 @@ async def test_redirects_end(server: StandIn) -> None:
     assert server.journal.count() == 6
 
 
-async def test_a_redirect_to_what_is_no_address_is_a_reason(server: StandIn) -> None:
+async def test_a_redirect_to_an_invalid_url_is_a_reason(server: StandIn) -> None:
     server.faults = Faults([Fault("redirect", path="/vi/", location="http://[bad/x")], most_in_a_row=None)
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg")
     assert isinstance(outcome, FailedPicture)
     assert outcome.reason == "redirected to an invalid URL"
 
 
-async def test_a_host_that_is_not_allowed_is_not_asked(server: StandIn) -> None:
+async def test_a_host_that_is_not_allowed_gets_no_request(server: StandIn) -> None:
     outcome = await fetch(server, f"{server.url}/vi/video000000/hqdefault.jpg", hosts=())
     assert isinstance(outcome, FailedPicture)
     assert server.journal.count() == 0
@@ -196,13 +196,13 @@ def test_the_order_in_which_sizes_are_tried(preferred: str, order: list[str]) ->
     ),
     st.sampled_from(THUMBNAIL_CHOICES),
 )
-def test_whatever_the_api_names_gives_each_address_once(thumbnails: dict[str, object], preferred: str) -> None:
+def test_each_url_of_the_api_is_a_candidate_once(thumbnails: dict[str, object], preferred: str) -> None:
     urls = [size.url for size in candidates(thumbnails, preferred)]
     assert len(urls) == len(set(urls))
     assert all(urls)
 
 
-async def test_a_reason_goes_with_the_address_that_it_is_of(server: StandIn) -> None:
+async def test_a_reason_is_stored_with_its_url(server: StandIn) -> None:
     server.faults = Faults([Fault("body", path="/vi/video000000/", body=b"GIF89a")])
     url = f"{server.url}/vi/video000000/hqdefault.jpg"
     outcome = await fetch(server, url)
@@ -210,7 +210,7 @@ async def test_a_reason_goes_with_the_address_that_it_is_of(server: StandIn) -> 
     assert outcome.url == url
 
 
-async def test_what_is_known_of_a_picture_is_told_only_where_it_came_from(server: StandIn) -> None:
+async def test_validators_are_sent_only_to_the_url_that_they_came_from(server: StandIn) -> None:
     url = f"{server.url}/vi/video000000/hqdefault.jpg"
     async with hasty_http() as http:
         thumbnails = Thumbnails(http, (server.thumbnail_host,))
@@ -221,7 +221,7 @@ async def test_what_is_known_of_a_picture_is_told_only_where_it_came_from(server
     assert ["if-none-match" in request.headers for request in server.journal.requests()] == [True, False]
 
 
-async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
+async def test_a_video_without_thumbnail_urls_is_a_reason(server: StandIn) -> None:
     async with hasty_http() as http:
         thumbnails = Thumbnails(http, ())
         outcome, unreachable = await thumbnails.fetch(PictureJob("v", {}, None, None, None), "high")
@@ -231,7 +231,7 @@ async def test_no_thumbnail_at_all_is_a_reason(server: StandIn) -> None:
     assert not unreachable
 
 
-def test_no_video_makes_more_than_a_few_requests() -> None:
+def test_each_video_causes_only_a_few_requests() -> None:
     named = {f"size {n}": {"url": f"https://i.ytimg.com/{n}"} for n in range(1_000)}
     assert len(candidates({**ALL, **named}, "high")) == 10
     assert candidates({"high": {"url": "https://i.ytimg.com/" + "x" * 2_000}}, "high") == []
@@ -278,7 +278,7 @@ async def fetch_best(
     ],
     ids=["placeholder", "forbidden", "damaged", "empty", "too large", "missing", "unavailable", "html", "elsewhere"],
 )
-async def test_whatever_is_wrong_with_a_size_the_next_one_is_fetched(server: StandIn, fault: Fault) -> None:
+async def test_after_any_failure_of_a_size_the_next_size_is_fetched(server: StandIn, fault: Fault) -> None:
     outcome, unreachable = await fetch_best(server, replace(fault, path="/vi/video000000/maxresdefault.jpg"))
     assert isinstance(outcome, FetchedPicture)
     assert (outcome.width, outcome.height) == (480, 360)
@@ -286,19 +286,19 @@ async def test_whatever_is_wrong_with_a_size_the_next_one_is_fetched(server: Sta
     assert not unreachable
 
 
-async def test_a_placeholder_is_no_thumbnail_of_any_size(server: StandIn) -> None:
+async def test_a_placeholder_is_refused_for_every_size(server: StandIn) -> None:
     outcome, unreachable = await fetch_best(server, replace(PLACEHOLDER, path="/vi/"))
     assert isinstance(outcome, FailedPicture)
     assert not unreachable
 
 
-async def test_a_small_thumbnail_that_is_announced_as_small_is_one(server: StandIn) -> None:
+async def test_a_small_thumbnail_of_a_small_size_is_accepted(server: StandIn) -> None:
     outcome, _ = await fetch_best(server, only=["default"])
     assert isinstance(outcome, FetchedPicture)
     assert (outcome.width, outcome.height) == (120, 90)
 
 
-async def test_a_host_that_is_down_is_not_asked_for_every_size(server: StandIn) -> None:
+async def test_an_unreachable_host_is_not_asked_for_every_size(server: StandIn) -> None:
     outcome, unreachable = await fetch_best(server, Fault("status", path="/vi/", status=503))
     assert isinstance(outcome, FailedPicture)
     assert unreachable
@@ -308,7 +308,7 @@ async def test_a_host_that_is_down_is_not_asked_for_every_size(server: StandIn) 
     }
 
 
-async def test_what_another_try_may_heal_is_the_reason_of_several(server: StandIn) -> None:
+async def test_of_several_failures_a_transient_failure_is_the_reason(server: StandIn) -> None:
     maxres, high = (f"/vi/video000000/{FILES[size][0]}" for size in ("maxres", "high"))
     forbidden = Fault("status", path=maxres, status=403)
     outcome, unreachable = await fetch_best(

@@ -36,7 +36,7 @@ def refused_token(*, after: int = 0, times: int | None = None) -> Fault:
 
 
 @pytest.mark.parametrize("units", [1, 2, 3])
-async def test_videos_that_came_back_are_read_by_the_next_sync(sqlite_database: Database, units: int) -> None:
+async def test_returned_videos_are_read_by_the_next_sync(sqlite_database: Database, units: int) -> None:
     catalogue = channel(120)
     back = [f"video{number:06d}" for number in range(40)]
     for video_id in back:
@@ -56,7 +56,7 @@ async def test_videos_that_came_back_are_read_by_the_next_sync(sqlite_database: 
 
 @pytest.mark.parametrize("mode", ["incremental", "refresh"])
 @pytest.mark.parametrize("stopped", [False, True])
-async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
+async def test_a_returned_video_gets_its_current_thumbnail(
     sqlite_database: Database, stopped: bool, mode: SyncMode
 ) -> None:
     catalogue = channel(40)
@@ -85,7 +85,7 @@ async def test_a_video_that_came_back_shows_the_thumbnail_that_it_has_now(
     assert contents(sqlite_database)[back][4] == pictured
 
 
-async def test_a_short_that_counts_as_a_video_shows_the_thumbnail_that_it_has_now(sqlite_database: Database) -> None:
+async def test_a_short_that_now_counts_as_a_video_gets_its_current_thumbnail(sqlite_database: Database) -> None:
     catalogue = channel(3, duration_s=100)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server, min_duration_s=60)
@@ -99,7 +99,7 @@ async def test_a_short_that_counts_as_a_video_shows_the_thumbnail_that_it_has_no
 
 @pytest.mark.slow
 @pytest.mark.parametrize("units", range(1, 8))
-async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_is_stopped(
+async def test_videos_missing_from_a_complete_listing_are_checked_despite_interruptions(
     sqlite_database: Database, units: int
 ) -> None:
     catalogue = channel(120)
@@ -121,7 +121,7 @@ async def test_what_a_whole_listing_did_not_show_is_looked_for_however_often_it_
 
 
 @pytest.mark.slow
-async def test_after_a_whole_listing_only_the_head_is_gone_on_with(sqlite_database: Database) -> None:
+async def test_after_a_complete_listing_only_the_newest_videos_are_listed(sqlite_database: Database) -> None:
     catalogue = channel(600)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
@@ -136,7 +136,7 @@ async def test_after_a_whole_listing_only_the_head_is_gone_on_with(sqlite_databa
     assert len(contents(sqlite_database)) == 760
 
 
-async def test_a_gap_in_the_list_is_not_hidden_by_the_newest_videos(sqlite_database: Database) -> None:
+async def test_the_newest_videos_do_not_hide_a_gap_in_the_listing(sqlite_database: Database) -> None:
     """The sync whose page YouTube rejected had stored the videos of the feed."""
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
@@ -151,9 +151,7 @@ async def test_a_gap_in_the_list_is_not_hidden_by_the_newest_videos(sqlite_datab
 
 
 @pytest.mark.parametrize("mode", ["incremental", "full"])
-async def test_an_expired_place_and_a_network_that_fails_leave_nothing_undone(
-    sqlite_database: Database, mode: SyncMode
-) -> None:
+async def test_an_expired_token_and_a_network_failure_leave_no_gap(sqlite_database: Database, mode: SyncMode) -> None:
     catalogue = channel(160)
     removed = {f"video{number:06d}" for number in range(30)} if mode == "full" else set()
     async with StandIn(catalogue) as server:
@@ -172,7 +170,7 @@ async def test_an_expired_place_and_a_network_that_fails_leave_nothing_undone(
     assert len(found) == 420
 
 
-async def test_a_minimum_that_changes_meanwhile_holds_for_what_is_still_to_come(sqlite_database: Database) -> None:
+async def test_a_minimum_changed_during_a_sync_applies_to_the_remaining_videos(sqlite_database: Database) -> None:
     catalogue = channel(120, duration_s=100)
 
     def change() -> None:
@@ -185,7 +183,7 @@ async def test_a_minimum_that_changes_meanwhile_holds_for_what_is_still_to_come(
 
 
 @pytest.mark.slow
-async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(sqlite_database: Database) -> None:
+async def test_a_resumed_refresh_with_another_size_replaces_every_thumbnail(sqlite_database: Database) -> None:
     async with StandIn(channel(150)) as server:
         await sync(sqlite_database, server)
         stopped = await sync(sqlite_database, server, mode="refresh", most_units=3)
@@ -195,7 +193,7 @@ async def test_a_refresh_that_goes_on_with_another_size_replaces_every_picture(s
         assert all("maxres" in (url or "") for url in session.scalars(select(Video.picture_url)))
 
 
-async def test_a_page_that_could_not_be_written_is_listed_by_the_next_sync(sqlite_database: Database) -> None:
+async def test_a_page_that_was_not_written_is_listed_by_the_next_sync(sqlite_database: Database) -> None:
     """Even if the next page has arrived by then, it must not be written instead."""
     with sqlite_database.write() as session:
         # The database takes long enough to refuse for the third page to arrive.

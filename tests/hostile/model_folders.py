@@ -1,4 +1,4 @@
-"""Model folders as a hostile stranger would send them, made from a good one: a CLIP with a dense layer after it."""
+"""Hostile model folders, made from a valid model: a CLIP with a dense layer after it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _pickled_shard(folder: Path) -> None:
 
 
 def _long_header(weights: Path) -> None:
-    """As if the file began with a list of millions of tensors, of which reading takes minutes."""
+    """Let the file begin with a list of millions of tensors, which takes minutes to read."""
     weights.write_bytes((99_000_000).to_bytes(8, "little") + b'{"a')
 
 

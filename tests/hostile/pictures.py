@@ -43,7 +43,7 @@ def directory(tags: int, *, shared: bool) -> bytes:
 
 
 def crowded() -> dict[str, bytes]:
-    """Return {description of the content: file}. Each has at most `MOST_BYTES`; without that content it is valid."""
+    """Return {description of the content: file} of at most `MOST_BYTES` each. Without this content, a file is valid."""
     jpeg, png, gif, webp = saved("JPEG"), saved("PNG"), saved("GIF", "L"), saved("WEBP")
     progressive = saved("JPEG", progressive=True)
     apng = saved("PNG", save_all=True, append_images=[Image.new("RGB", (64, 48), "red")])

@@ -1,4 +1,4 @@
-"""Answers of the API that are not what it promises: bounded, recorded, and never a crash; the store keeps its sense."""
+"""Invalid API responses: their effect is bounded and recorded, no sync crashes, and the store stays consistent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDS = [f"video{number:06d}" for number in range(5)]
 
 
 class Channel:
-    """An honest answer to each call, some of them replaced."""
+    """A channel with a valid response to each call; tests replace some responses."""
 
     def __init__(self) -> None:
         self.api = RawApi(self.answer)
@@ -42,7 +42,7 @@ class Channel:
         return videos_body([video_item(i, f"Title {i}", self.api.thumbnails(i)) for i in asked])
 
 
-async def test_items_that_lack_everything_leave_the_others_alone(database: Database) -> None:
+async def test_items_without_fields_do_not_affect_others(database: Database) -> None:
     channel = Channel()
     async with channel.api as api:
         good = [video_item(i, f"Title {i}", api.thumbnails(i)) for i in IDS[:2]]
@@ -66,7 +66,7 @@ async def test_items_that_lack_everything_leave_the_others_alone(database: Datab
     assert [stored[i][1] for i in IDS] == ["video", "video", "unknown", "unknown", "unknown"]
 
 
-async def test_thumbnails_that_are_no_links_are_reasons(database: Database) -> None:
+async def test_invalid_thumbnail_urls_are_reasons(database: Database) -> None:
     links: list[Any] = [
         "file:///etc/passwd",
         "http://169.254.169.254/latest/meta-data",
@@ -87,7 +87,7 @@ async def test_thumbnails_that_are_no_links_are_reasons(database: Database) -> N
     ]
 
 
-async def test_one_video_many_times_is_one_video(database: Database) -> None:
+async def test_a_repeated_video_is_one_video(database: Database) -> None:
     channel = Channel()
     async with channel.api as api:
         item = video_item(IDS[0], "Title", api.thumbnails(IDS[0]))
@@ -102,7 +102,7 @@ async def test_one_video_many_times_is_one_video(database: Database) -> None:
 
 
 @pytest.mark.parametrize("ever_new", [False, True])
-async def test_pages_that_never_end_are_left_and_recorded(sqlite_database: Database, ever_new: bool) -> None:
+async def test_endless_pages_end_the_listing_and_are_recorded(sqlite_database: Database, ever_new: bool) -> None:
     channel, tokens = Channel(), iter(range(100_000))
 
     def answer(method: str, query: Mapping[str, str]) -> bytes:
@@ -130,7 +130,7 @@ async def test_pages_that_never_end_are_left_and_recorded(sqlite_database: Datab
         assert asked == [None], "it starts over"
 
 
-async def test_what_pages_that_never_end_lack_is_not_looked_for(sqlite_database: Database) -> None:
+async def test_after_endless_pages_missing_videos_are_not_checked(sqlite_database: Database) -> None:
     channel = Channel()
     async with channel.api as api:
         assert (await api.sync(sqlite_database)).status == "complete"
@@ -143,7 +143,7 @@ async def test_what_pages_that_never_end_lack_is_not_looked_for(sqlite_database:
 
 
 @pytest.mark.parametrize("token", [5, ["x"], {"a": 1}, "x" * 5_000, "\u202e", True])
-async def test_a_token_that_is_none_is_an_error_and_not_the_end(sqlite_database: Database, token: object) -> None:
+async def test_an_invalid_token_is_an_error(sqlite_database: Database, token: object) -> None:
     channel = Channel()
     async with channel.api as api:
         channel.replaced["playlistItems"] = as_json(page_body(IDS[:2], nextPageToken=token))
@@ -156,7 +156,7 @@ async def test_a_token_that_is_none_is_an_error_and_not_the_end(sqlite_database:
 
 
 @pytest.mark.parametrize("channel_id", ["UC/../../../../../../../x", "x" * 10_000, 5, None, "UCshort"])
-async def test_a_channel_whose_id_is_none_is_not_stored(sqlite_database: Database, channel_id: object) -> None:
+async def test_a_channel_with_an_invalid_id_is_not_stored(sqlite_database: Database, channel_id: object) -> None:
     channel = Channel()
     async with channel.api as api:
         channel.replaced["channels"] = as_json(channel_body(id=channel_id))
@@ -166,7 +166,7 @@ async def test_a_channel_whose_id_is_none_is_not_stored(sqlite_database: Databas
     assert sync_runs(sqlite_database) == []
 
 
-async def test_another_channel_than_the_one_asked_for_is_none(sqlite_database: Database) -> None:
+async def test_a_response_for_another_channel_counts_as_no_channel(sqlite_database: Database) -> None:
     channel = Channel()
     async with channel.api as api:
         assert (await api.sync(sqlite_database)).status == "complete"
@@ -177,7 +177,7 @@ async def test_another_channel_than_the_one_asked_for_is_none(sqlite_database: D
 
 
 @pytest.mark.parametrize("deep", [40, 400, 900])
-async def test_answers_that_no_database_reads_back_are_not_stored(database: Database, deep: int) -> None:
+async def test_values_that_databases_cannot_read_back_are_not_stored(database: Database, deep: int) -> None:
     channel = Channel()
     async with channel.api as api:
         for extra in (b"[" * deep + b"]" * deep, b"1e999", b'"\\ud800"', b'"\xed\xa0\x80"', b"1" * 4_000):
@@ -187,7 +187,7 @@ async def test_answers_that_no_database_reads_back_are_not_stored(database: Data
             report = await api.sync(database, mode="full")
             assert report.status in ("complete", "failed")
             assert report.error is None or isinstance(report.error, BadAnswer)
-        # Whatever came in, the next sync reads the store again.
+        # The next sync can read the store, whatever was received.
         channel.replaced.clear()
         assert (await api.sync(database, mode="full")).status == "complete"
 
@@ -195,7 +195,7 @@ async def test_answers_that_no_database_reads_back_are_not_stored(database: Data
 @pytest.mark.slow
 @given(body=st.data())
 @settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_json_anywhere_breaks_a_sync(sqlite_database: Database, body: st.DataObject) -> None:
+async def test_any_json_is_handled_by_a_sync(sqlite_database: Database, body: st.DataObject) -> None:
     channel = Channel()
     method = body.draw(st.sampled_from(["channels", "playlistItems", "videos"]))
     async with channel.api as api:

@@ -1,4 +1,4 @@
-"""Files of far too many parts are refused before a decoder sees them; what cameras and editors write passes."""
+"""Files with too many parts are refused before decoding; metadata of cameras and image editors is accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hostile.pictures import MOST_BYTES, chunk, crowded, directory, saved,
 
 MOST_MIB = 30
 
-# Checks each file of a folder, and says by how many KiB the peak of memory grew.
+# Checks each file of a folder, and prints by how many KiB the peak memory grew.
 CHECK_ALL = """
 import pathlib, re, sys
 from PIL import Image
@@ -39,7 +39,7 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("data", crowded().values(), ids=crowded())
-def test_each_is_refused_by_its_header(data: bytes) -> None:
+def test_too_much_metadata_is_refused_by_the_header(data: bytes) -> None:
     assert len(data) <= MOST_BYTES
     with pytest.raises(PictureError, match=r"too much metadata|more than \S+ (chunks|scans)"):
         read_header(data)
@@ -47,7 +47,7 @@ def test_each_is_refused_by_its_header(data: bytes) -> None:
 
 @pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_none_takes_memory(tmp_path: Path) -> None:
+def test_refused_metadata_takes_no_memory(tmp_path: Path) -> None:
     for number, data in enumerate(crowded().values()):
         (tmp_path / str(number)).write_bytes(data)
     command = [sys.executable, "-c", CHECK_ALL, str(tmp_path)]
@@ -74,6 +74,6 @@ def after_the_start(jpeg: bytes, *segments: bytes) -> bytes:
     ],
     ids=["EXIF", "EXIF in parts", "comments", "fill bytes", "profile", "PNG profile", "PNG text", "WebP", "GIF"],
 )
-def test_what_editors_write_passes(data: bytes) -> None:
+def test_metadata_of_image_editors_is_accepted(data: bytes) -> None:
     found = check_picture(data)
     assert (found.width, found.height) == (64, 48)

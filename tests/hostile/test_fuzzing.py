@@ -1,4 +1,4 @@
-"""The fuzzer over the parsers: a little of it, always the same; `python -m bench.fuzzing` does a lot."""
+"""A few inputs of the fuzzer with a fixed seed; `python -m bench.fuzzing` tries many more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_no_input_breaks_a_parser(target: str) -> None:
     assert fuzzing.fuzz(target, 200 if target == "model" else 1_000, seed=0) == []  # a model is a folder of files
 
 
-def test_what_breaks_is_found_and_can_be_repeated(
+def test_a_failure_is_found_and_its_seed_reproduces_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def breaks(dice: random.Random) -> None:

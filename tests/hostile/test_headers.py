@@ -1,4 +1,4 @@
-"""Headers of picture hosts that are no text: bytes that no encoding has."""
+"""Headers of thumbnail hosts with bytes that are not valid in any encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIDEO = "video000000"
 
 @asynccontextmanager
 async def answering(head: bytes) -> AsyncIterator[str]:
-    """`host:port` of a server that answers everything with this and a picture."""
+    """`host:port` of a server that sends these headers and an image for every request."""
     body = jpeg(VIDEO, HIGH)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +35,7 @@ async def answering(head: bytes) -> AsyncIterator[str]:
 
 
 async def sync_from(database: Database, host: str) -> SyncReport:
-    """One sync of a channel whose only thumbnail is there."""
+    """Sync a channel whose only thumbnail is on this host."""
     thumbnails = {"high": {"url": f"http://{host}/x"}}
     answers = {
         "channels": channel_body(),
@@ -49,14 +49,14 @@ async def sync_from(database: Database, host: str) -> SyncReport:
         return report
 
 
-async def test_a_redirect_to_what_is_no_text_is_a_reason_that_can_be_stored(database: Database) -> None:
+async def test_a_redirect_with_invalid_utf_8_is_a_storable_reason(database: Database) -> None:
     async with answering(b"HTTP/1.1 302 Found\r\nLocation: http://\xff\x9b.example/\r\n") as host:
         assert (await sync_from(database, host)).status == "partial"
     assert r"\udcff\udc9b.example is not an allowed thumbnail host" in failures(database)[VIDEO]
 
 
 @pytest.mark.parametrize("name", [b"ETag", b"Last-Modified"])
-async def test_what_is_no_text_is_not_sent_back(database: Database, name: bytes) -> None:
+async def test_validators_with_invalid_utf_8_are_not_sent(database: Database, name: bytes) -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n%s: \xff\x9b\r\n" % name) as host:
         assert (await sync_from(database, host)).status == "complete"
     assert contents(database)[VIDEO][4] is not None

@@ -1,4 +1,4 @@
-"""The API key: in its header, and nowhere else; not in logs, errors, the store, JSON output or process arguments."""
+"""The API key is only in its header, not in logs, errors, the store, JSON output or process arguments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAULTS = {
 
 
 class Watched:
-    """Runs the command, looking at every process it starts: their arguments are for all users to read."""
+    """Runs the command, and records the arguments of its processes, which every user can read."""
 
     def __init__(self, folder: Path, server: StandIn) -> None:
         self.url = f"sqlite:///{folder / 'store.db'}"
@@ -41,7 +41,7 @@ class Watched:
         self.arguments: set[bytes] = set()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """The exit status, and all that was said on either stream. Starts Python: a fork has not its own arguments."""
+        """Return the exit code and the output of both streams. Starts Python, because a fork has no own arguments."""
         with subprocess.Popen(
             [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
             env=self.environment,
@@ -69,7 +69,7 @@ def _arguments(pid: int) -> Iterator[bytes]:
 
 
 @pytest.mark.processes
-def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
+def test_the_key_is_sent_only_in_its_header(tmp_path: Path) -> None:
     with StandIn(channel(60), keys=[KEY]) as server:
         shell = Watched(tmp_path, server)
         code, text = shell.run("-vv", "sync", "@tests", "--json")
@@ -83,10 +83,10 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
             assert code == (3 if name == "quota" else 1), (name, text)
             assert KEY not in text, name
             said.append(text)
-        # A channel that is not known yet: its first request is the one that fails.
+        # The channel is not in the store, so its first request fails.
         server.faults = Faults([FAULTS["server error"]], most_in_a_row=None)
         said.append(shell.run("-vv", "sync", "@another")[1])
-        # Held open, so that the log that SQLite writes ahead is there to be read.
+        # Held open, so that the write-ahead log exists and can be read.
         database = open_database(shell.url)
         with database.read():
             said.append(shell.run("sql", "SELECT * FROM sync_history", "--json")[1])
@@ -106,8 +106,8 @@ def test_the_key_is_nowhere_but_in_its_header(tmp_path: Path) -> None:
         assert not any(KEY.encode() in arguments for arguments in shell.arguments)
 
 
-async def test_a_long_message_that_is_cut_short_keeps_no_part_of_the_key(sqlite_database: Database) -> None:
-    """Wherever the cut is between 230 and 500 characters, it goes through the key of one of these."""
+async def test_a_truncated_message_contains_no_part_of_the_key(sqlite_database: Database) -> None:
+    """For each length from 230 to 500 characters, one of these messages would be cut within the key."""
     async with StandIn(channel(1)) as server:
         for before in range(230, 500, len(KEY) // 2):
             message = "x" * before + KEY

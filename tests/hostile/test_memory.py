@@ -1,4 +1,4 @@
-"""Bodies and pictures that are far larger than they look: refused, each with its reason, in bounded memory."""
+"""Bodies and images that are far larger than announced are refused with a reason, in bounded memory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def hostile(server: str) -> list[tuple[str, Fault, str | None]]:
 
 
 def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, object]]:
-    """Sync in a process of its own: the most memory that it had, and its report."""
+    """Sync in a separate process; return its peak memory in MiB and its report."""
     environment = server.environment()
     environment["THUMBTUNE_THUMBNAIL_HOSTS"] += "," + hosts
     done = subprocess.run(
@@ -78,7 +78,7 @@ def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, obje
 
 
 def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
-    """In a process of its own: what Pillow takes is set once a process, by whoever syncs."""
+    """Runs in a separate process, because the first sync sets Pillow's limit for the whole process."""
     text = PngImagePlugin.PngInfo()
     for _ in range(8):
         text.add_text("Comment", "x" * 1_000_000, zip=True)
@@ -102,7 +102,7 @@ def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
+def test_only_a_few_large_thumbnails_are_in_memory_at_once(tmp_path: Path) -> None:
     files = [
         Fault("body", path=f"/vi/video{number:06d}/", body=large_file(number), content_type="image/jpeg")
         for number in range(EACH)
@@ -117,7 +117,7 @@ def test_large_files_that_pass_are_held_a_few_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_the_largest_files_and_the_largest_pictures_at_the_same_time(tmp_path: Path) -> None:
+def test_the_largest_files_and_images_at_the_same_time_fit_in_memory(tmp_path: Path) -> None:
     pictures = [
         saved("RGB", (3840, 2160), "PNG"),
         saved("RGB", (2048, 2048), "PNG"),
@@ -148,7 +148,7 @@ def large_file(number: int, picture: bytes | None = None) -> bytes:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_no_picture_takes_the_memory_and_none_stops_the_rest(tmp_path: Path) -> None:
+def test_no_image_exhausts_memory_or_stops_the_others(tmp_path: Path) -> None:
     with endless_server() as elsewhere:
         kinds = hostile(elsewhere)
         count = EACH * len(kinds) + 20

@@ -1,4 +1,4 @@
-"""Models from strangers run no code, read nothing outside of their folder and ask for nothing else from the hub."""
+"""Untrusted models run no code, read no file outside of their folder, and request nothing else from the hub."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def hub(served: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fak
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Exists after the hostile code has run."""
+    """The file that the hostile code creates."""
     mark = tmp_path / "ran"
     (tmp_path / "site").mkdir()
     install_evil(tmp_path / "site", mark)
@@ -73,8 +73,8 @@ def test_a_hostile_folder_is_refused(folder: Path, hub: FakeHub, ran: Path, kind
     assert hub.asked == []
 
 
-def test_models_with_other_good_contents_are_loaded(folder: Path) -> None:
-    """Pickles that nothing reads, sharded weights, links inside the folder, old names, unused remote code."""
+def test_models_with_other_valid_contents_are_loaded(folder: Path) -> None:
+    """Unused pickles, sharded weights, links inside the folder, old file names, unused remote code."""
     tensors = load_file(folder / "model.safetensors")
     torch.save(tensors, folder / "pytorch_model.bin")
     names = sorted(tensors)
@@ -102,7 +102,7 @@ def publish(hub: FakeHub, folder: Path) -> str:
     return "creator/model"
 
 
-def test_a_model_of_the_hub_is_downloaded_without_its_pickles_and_found_again_offline(
+def test_a_hub_model_is_downloaded_without_pickles_and_found_offline(
     folder: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({}, folder / "pytorch_model.bin")
@@ -119,7 +119,7 @@ def test_a_model_of_the_hub_is_downloaded_without_its_pickles_and_found_again_of
 
 
 @pytest.mark.parametrize("kind", ["pickle beside a decoy", "adapter"])
-def test_a_model_of_the_hub_is_checked_too(folder: Path, hub: FakeHub, ran: Path, kind: str) -> None:
+def test_a_hub_model_is_checked_too(folder: Path, hub: FakeHub, ran: Path, kind: str) -> None:
     HOSTILE[kind](folder)
     with pytest.raises(DamagedModel, match="^creator/model "):
         load_clip(publish(hub, folder), "cpu")

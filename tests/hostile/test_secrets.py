@@ -1,4 +1,4 @@
-"""A known secret in every place where one may be typed: no command shows it, however wrong the place is."""
+"""A secret in any place where a user may type it, right or wrong, is shown by no command."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ DATABASES = [
 
 
 @pytest.mark.parametrize("url", DATABASES)
-def test_an_error_about_a_database_url_shows_no_secret(url: str) -> None:
+def test_errors_about_a_database_url_contain_no_secret(url: str) -> None:
     with pytest.raises(StoreError) as caught:
         open_database(url.replace("{}", SECRET), create=False)
     assert SECRET not in str(caught.value)
 
 
-def test_no_place_of_a_url_shows_a_secret_that_is_a_password() -> None:
-    """Any mixture of the characters that divide a URL: nothing after a colon and before an `@` is shown."""
+def test_no_part_of_a_shown_url_contains_a_password() -> None:
+    """In random URLs of separator characters, no text between a colon and an `@` is shown."""
     dice = random.Random(0)
     marks = ("", ":", "/", "?", "#", "@", "%", "&", "=", "[", "]", ";", " ", "'", '"', "a", "5432", "host", "\\", "é")
     for _ in range(20_000):
@@ -81,12 +81,12 @@ def test_no_place_of_a_url_shows_a_secret_that_is_a_password() -> None:
             assert SECRET not in shown_message(f'invalid value: "{password}", see {url}', url), url
 
 
-def test_what_is_hidden_does_not_show_in_the_gaps_of_a_message() -> None:
+def test_gaps_in_a_message_do_not_reveal_hidden_values() -> None:
     message = 'connection to server at "127.0.0.1" failed: FATAL: role "u" does not exist'
     assert shown_message(message, "postgresql://u:server@127.0.0.1/x?token=role") == message
 
 
-def test_a_text_keeps_its_links() -> None:
+def test_harmless_links_in_a_text_are_kept() -> None:
     text = "see http://127.0.0.1:8460/@handle and https://example.com/a?b=c@d, not ftp://u:p@h/x"
     assert shown_text(text) == text.replace("u:p@", "***@")
 
@@ -94,9 +94,7 @@ def test_a_text_keeps_its_links() -> None:
 @pytest.mark.parametrize(
     "endpoint", ["u:{}@h", "http://u:{}@[::1", "http://u:{}@h:x", "http://u:{}@a b", "http://u:{}@é"]
 )
-def test_an_endpoint_that_is_no_url_is_refused_without_its_password(
-    endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_endpoint_is_refused_without_its_password(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.replace("{}", SECRET))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -179,7 +177,7 @@ def test_no_command_shows_a_secret_of_its_environment(name: str, tmp_path: Path)
 
 
 @pytest.mark.processes
-def test_the_settings_are_shown_without_secrets(tmp_path: Path) -> None:
+def test_config_shows_no_secrets(tmp_path: Path) -> None:
     together = {name: value for environment in ENVIRONMENTS.values() for name, value in environment.items()}
     for database in ({"THUMBTUNE_DB_FILE": ""}, {"THUMBTUNE_DB": f"u:{SECRET}@h", "THUMBTUNE_DB_FILE": SECRET}):
         said = _said(tmp_path, ["config", "--json"], {**together, "YOUTUBE_API_KEY": SECRET, **database})

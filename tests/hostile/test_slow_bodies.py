@@ -1,4 +1,4 @@
-"""Bodies that come slowly: each is given up in bounded time, and none keeps others waiting."""
+"""Slow bodies time out, and do not delay other responses."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FAST, SLOW = "/large", "/slow"
 
 @asynccontextmanager
 async def server() -> AsyncIterator[tuple[str, asyncio.Event]]:
-    """A server of `/large`, a whole body, and `/slow`, which sends most of one and then a byte now and then.
+    """Serve `/large`, a complete body, and `/slow`, which sends most of a body and then single bytes with pauses.
 
-    Yields its URL, and an event that is set when a client has read most of the slow one.
+    Yields the URL, and an event that is set when a client has read most of the slow body.
     """
     read, writers = asyncio.Event(), list[asyncio.StreamWriter]()
 
@@ -62,7 +62,7 @@ async def thumbnail(http: Http, url: str) -> int:
         return await http.get(Request(url, max_bytes=8 << 20), whole)
 
 
-async def test_a_slow_thumbnail_does_not_keep_the_api_waiting_and_is_given_up() -> None:
+async def test_a_slow_thumbnail_does_not_delay_the_api_and_times_out() -> None:
     async with server() as (url, read), Http(pauses=ONCE, pace=Pace(0.5, 1 << 10)) as http:
         slow = asyncio.create_task(thumbnail(http, url + SLOW))
         await read.wait()
@@ -73,7 +73,7 @@ async def test_a_slow_thumbnail_does_not_keep_the_api_waiting_and_is_given_up() 
         assert await thumbnail(http, url + FAST) == LARGE, "its place is free again"
 
 
-async def test_waiting_for_others_does_not_count_as_the_servers_time() -> None:
+async def test_waiting_for_a_slot_does_not_count_as_server_time() -> None:
     async with server() as (url, _), Http(pauses=ONCE, timeout_s=0.5, pace=Pace(0.2, 1 << 10)) as http:
         async with http.turn():
             await http.get(Request(url + FAST, max_bytes=8 << 20), whole)

@@ -1,4 +1,4 @@
-"""Titles of any text: stored exactly, and shown so that no terminal obeys them."""
+"""Titles of any text are stored exactly, and escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.trainer.tiny import draw
 
 
 def videos_with(titles: list[str], api: RawApi) -> dict[str, bytes]:
-    """Every method's answer for a channel of these titles."""
+    """The responses of all API methods for a channel with these titles."""
     ids = [f"video{number:06d}" for number in range(len(titles))]
     items = [video_item(i, title, api.thumbnails(i)) for i, title in zip(ids, titles, strict=True)]
     return {
@@ -48,7 +48,7 @@ async def test_every_title_is_stored_exactly(database: Database) -> None:
     assert await synced(database, TITLES) == TITLES
 
 
-async def test_what_no_database_holds_is_stored_alike_on_both(database: Database) -> None:
+async def test_unstorable_characters_are_replaced_alike_on_both_databases(database: Database) -> None:
     titles = ["start", "a\x00b", "half \ud83d pair", "\udfff", "\x00"]
     assert await synced(database, titles) == ["start", "a\ufffdb", "half \ufffd pair", "\ufffd", "\ufffd"]
 
@@ -74,7 +74,7 @@ def thumbtune(
 
 
 @pytest.mark.slow
-def test_no_command_lets_a_title_steer_the_terminal(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+def test_no_command_prints_terminal_escapes_of_a_title(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     titles = tmp_path / "titles.txt"
     titles.write_text("\n".join(re.sub(r"\s", " ", title)[:500] for title in TITLES))
     training = ("--model", clip, "--title-model", "base", "--device", "cpu", "--epochs", "1")
@@ -112,7 +112,7 @@ def test_no_command_lets_a_title_steer_the_terminal(thumbtune: Run, clip: str, t
         assert "example.com" not in card
 
 
-def test_programs_get_titles_exactly(thumbtune: Run) -> None:
+def test_json_output_has_exact_titles(thumbtune: Run) -> None:
     query = "SELECT title FROM pairs ORDER BY video_id"
     assert [row["title"] for row in json.loads(thumbtune("sql", query, "--json").stdout)] == TITLES
     shown = list(csv.reader(io.StringIO(thumbtune("sql", query, "--csv").stdout, newline="")))

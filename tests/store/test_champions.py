@@ -47,7 +47,7 @@ def new_run(database: Database, **columns: Any) -> int:
     return run_id
 
 
-def test_the_champion_is_the_run_promoted_last_and_the_others_stay_on_record(database: Database) -> None:
+def test_the_champion_is_the_last_promoted_run_and_the_history_is_kept(database: Database) -> None:
     with database.read() as session:
         assert champion(session) is None
     first, second = new_run(database), new_run(database)
@@ -68,7 +68,7 @@ def test_the_champion_is_the_run_promoted_last_and_the_others_stay_on_record(dat
     assert [row["replaced_at"] for row in rows] == [rows[1]["promoted_at"], rows[2]["promoted_at"], None]
 
 
-def test_a_promotion_tells_who_was_replaced(database: Database) -> None:
+def test_a_promotion_returns_the_previous_champion(database: Database) -> None:
     first, second = new_run(database), new_run(database)
     with database.write() as session:
         assert promote(session, first, "the first") is None
@@ -92,7 +92,7 @@ def test_a_champion_that_is_no_longer_in_use_is_not_replaced(database: Database)
         assert champion_ids(session) == [first, second]
 
 
-def test_of_two_that_replace_the_champion_at_once_one_does(database: Database) -> None:
+def test_of_two_concurrent_replacements_one_succeeds(database: Database) -> None:
     first, *others = (new_run(database) for _ in range(9))
     with database.write() as session:
         promote(session, first, "the first")
@@ -110,12 +110,12 @@ def test_of_two_that_replace_the_champion_at_once_one_does(database: Database) -
         assert champion_ids(session) == [first, others[replaced.index(True)]]
 
 
-def test_only_a_run_that_exists_is_promoted(database: Database) -> None:
+def test_an_unknown_run_is_not_promoted(database: Database) -> None:
     with database.write() as session, pytest.raises(NotFound, match="no run 7"):
         promote(session, 7, "by hand")
 
 
-def test_a_sweeps_runs_are_its_own_and_its_trials_keep_no_model(database: Database) -> None:
+def test_the_runs_of_a_sweep_are_listed_separately_and_trials_have_no_model(database: Database) -> None:
     with database.write() as session:
         sweep_id = start_sweep(session, {"trials": 2}, "h", 1)
     winner = new_run(database, sweep_id=sweep_id)
@@ -132,7 +132,7 @@ def test_a_sweeps_runs_are_its_own_and_its_trials_keep_no_model(database: Databa
             get_sweep(session, 99)
 
 
-def test_a_sweep_whose_process_is_gone_is_marked(database: Database) -> None:
+def test_a_sweep_of_an_ended_process_is_marked(database: Database) -> None:
     with database.write() as session:
         ours = start_sweep(session, {}, "here", 1)
         start_sweep(session, {}, "here", 2)
@@ -143,7 +143,7 @@ def test_a_sweep_whose_process_is_gone_is_marked(database: Database) -> None:
         assert get_sweep(session, ours).status == "interrupted"
 
 
-def test_a_known_model_is_read_back_replaced_and_missed_when_damaged(database: Database) -> None:
+def test_known_models_are_read_replaced_and_missing_when_damaged(database: Database) -> None:
     files, found = "f" * 64, ModelFacts("a" * 64, {"parameters": [["w", 3]]}, b"projections")
     with database.write() as session:
         write_known_model(session, files, ModelFacts("b" * 64, {}, None))

@@ -40,7 +40,7 @@ def changes(database: Database) -> list[dict[str, Any]]:
         return [dict(row) for row in rows.mappings()]
 
 
-def test_a_change_is_compared_with_the_channels_other_videos_of_that_age(database: Database) -> None:
+def test_a_change_is_compared_with_other_videos_of_the_same_age(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UC2", "@two")
@@ -84,7 +84,7 @@ def test_a_change_is_compared_with_the_channels_other_videos_of_that_age(databas
     assert row["others_ratio"] == pytest.approx(1)
 
 
-def test_only_the_25_next_videos_on_either_side_are_compared(database: Database) -> None:
+def test_only_the_25_nearest_videos_on_either_side_are_compared(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "changed", day=0, title="Old")
@@ -101,7 +101,7 @@ def test_only_the_25_next_videos_on_either_side_are_compared(database: Database)
     assert row["ratio"] == row["others_ratio"] == 2
 
 
-def test_what_was_not_read_is_null(database: Database) -> None:
+def test_missing_readings_are_null(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for name, readings in (
@@ -129,7 +129,7 @@ def test_what_was_not_read_is_null(database: Database) -> None:
     }
 
 
-def test_a_thumbnail_that_was_fetched_later_is_no_change(database: Database) -> None:
+def test_a_thumbnail_that_was_fetched_later_is_not_a_change(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "both", title="Old")

@@ -43,7 +43,7 @@ from tests.store.observations import (
 )
 
 
-def test_a_channel_read_again_gets_its_new_description_and_keeps_its_settings_and_progress(database: Database) -> None:
+def test_saving_a_known_channel_keeps_its_settings_and_progress(database: Database) -> None:
     with database.write() as session:
         add_channel(session, handle="@old", title="Old")
         change_settings(session, CHANNEL, min_duration_s=60, thumbnail_size="maxres")
@@ -69,12 +69,12 @@ def test_a_channel_read_again_gets_its_new_description_and_keeps_its_settings_an
     assert (channel.listing_token, channel.listing_began_at) == ("EAAa", T0)
 
 
-def test_an_unknown_channel_says_what_to_run(database: Database) -> None:
+def test_an_unknown_channel_is_an_error_with_the_command_to_run(database: Database) -> None:
     with database.read() as session, pytest.raises(NotFound, match="'thumbtune sync UCx'"):
         get_channel(session, "UCx")
 
 
-def test_channels_are_in_the_order_in_which_they_were_added(database: Database) -> None:
+def test_channels_are_ordered_by_when_they_were_added(database: Database) -> None:
     with database.write() as session:
         add_channel(session, "UCb", now=at(1))
         add_channel(session, "UCc", now=at(0))
@@ -84,7 +84,7 @@ def test_channels_are_in_the_order_in_which_they_were_added(database: Database) 
         assert [line.id for line in summaries(session)] == ["UCc", "UCa", "UCb"]
 
 
-def test_a_handle_is_found_in_any_script_and_case_when_one_channel_has_it(database: Database) -> None:
+def test_an_unambiguous_handle_is_found_in_any_script_and_case(database: Database) -> None:
     with database.write() as session:
         for channel_id, known in (
             ("UC1", "@Füchse"),
@@ -107,7 +107,7 @@ def test_a_handle_is_found_in_any_script_and_case_when_one_channel_has_it(databa
         assert {handle: find_by_handle(session, handle) for handle in expected} == expected
 
 
-def test_a_handle_belongs_to_the_channel_that_was_described_with_it_last(database: Database) -> None:
+def test_a_handle_belongs_to_the_channel_that_was_saved_with_it_last(database: Database) -> None:
     with database.write() as session:
         add_channel(session, "UC1", handle="@Füchse")
         add_channel(session, "UC2", handle="@other")
@@ -143,7 +143,7 @@ def test_a_handle_of_two_channels_is_refused_with_both_ids(database: Database) -
     assert "UC2" in str(refused.value)
 
 
-def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -> None:
+def test_a_listing_can_be_interrupted_resumed_restarted_and_finished(database: Database) -> None:
     def places() -> tuple[object, ...]:
         with database.read() as session:
             channel = get_channel(session, CHANNEL)
@@ -174,7 +174,7 @@ def test_a_listing_is_left_taken_up_restarted_and_finished(database: Database) -
     assert places() == (None, None, None)
 
 
-def test_a_listing_of_the_head_leaves_what_a_whole_one_is_to_look_for(database: Database) -> None:
+def test_a_partial_listing_keeps_the_pending_check_of_a_complete_listing(database: Database) -> None:
     def began_at() -> datetime | None:
         with database.read() as session:
             return get_channel(session, CHANNEL).listing_began_at
@@ -189,7 +189,7 @@ def test_a_listing_of_the_head_leaves_what_a_whole_one_is_to_look_for(database: 
     assert began_at() == at(1)
 
 
-def test_a_listing_is_unfinished_from_the_first_video_after_the_last_complete_one(database: Database) -> None:
+def test_a_listing_is_unfinished_if_videos_were_listed_since_the_last_complete_one(database: Database) -> None:
     def unfinished() -> bool:
         with database.read() as session:
             return is_listing_unfinished(session, CHANNEL, at(9))
@@ -211,7 +211,7 @@ def test_a_listing_is_unfinished_from_the_first_video_after_the_last_complete_on
     assert not unfinished()
 
 
-def test_a_refresh_is_noted_for_its_channel_alone(database: Database) -> None:
+def test_a_refresh_is_recorded_for_its_channel_only(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UCother")
@@ -221,7 +221,7 @@ def test_a_refresh_is_noted_for_its_channel_alone(database: Database) -> None:
         assert get_channel(session, "UCother").refreshed_at is None
 
 
-def test_a_new_minimum_sorts_stored_videos_anew_and_touches_no_other_kind_or_channel(database: Database) -> None:
+def test_a_new_minimum_reclassifies_only_videos_and_shorts_of_the_channel(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UCother")
@@ -287,6 +287,6 @@ def test_the_list_counts_videos_pairs_and_units_of_each_channel(database: Databa
     assert (empty.last_sync_at, empty.last_status, empty.synced_at) == (None, None, None)
 
 
-def test_a_channel_first_synced_by_two_at_once_is_one_row(database: Database) -> None:
+def test_a_channel_first_synced_by_two_concurrent_processes_is_one_row(database: Database) -> None:
     at_once(database, *[add_channel] * 4)
     assert count(database, Channel) == 1

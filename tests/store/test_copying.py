@@ -54,7 +54,9 @@ def other_url(filled: Database, tmp_path: Path, request: pytest.FixtureRequest) 
 
 
 @pytest.mark.slow
-def test_a_copy_holds_the_same_rows_and_counts_on(filled: Database, other_url: str, tmp_path: Path, clip: Path) -> None:
+def test_a_copy_has_the_same_rows_and_continues_the_ids(
+    filled: Database, other_url: str, tmp_path: Path, clip: Path
+) -> None:
     train(filled, TrainSettings(model=str(clip), negatives="random", device="cpu", channels=("UC1",)))
     with open_database(other_url) as other:
         counts = copy_store(filled, other)
@@ -79,7 +81,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("stop_in", ["Copying picture", "Copying video", "Comparing channel"])
-def test_a_copy_that_was_stopped_is_continued(
+def test_an_interrupted_copy_is_continued(
     filled: Database, other_url: str, stop_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.db.copying._ROWS", 5)
@@ -125,7 +127,7 @@ def test_a_store_is_not_copied_to_itself_by_another_path(
         copy_store(sqlite_database, itself)
 
 
-def test_a_row_that_changed_between_two_parts_of_a_copy_is_found(filled: Database, other_url: str) -> None:
+def test_a_row_that_changed_during_an_interrupted_copy_is_found(filled: Database, other_url: str) -> None:
     with open_database(other_url) as other:
         copy_store(filled, other)
         with filled.write() as session:

@@ -29,7 +29,7 @@ def whole(migrated_file: Path) -> bytes:
 
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, whole: bytes, name: str, read_only: bool) -> None:
+def test_a_damaged_file_is_refused_and_unchanged(tmp_path: Path, whole: bytes, name: str, read_only: bool) -> None:
     damage, said = DAMAGES[name]
     path = tmp_path / "damaged.db"
     path.write_bytes(damage(whole))
@@ -58,7 +58,7 @@ def test_a_damaged_file_is_refused_and_left_alone(tmp_path: Path, whole: bytes, 
 
 
 @pytest.mark.slow
-def test_a_check_finds_whatever_page_is_damaged(tmp_path: Path, whole: bytes) -> None:
+def test_the_check_finds_damage_on_any_page(tmp_path: Path, whole: bytes) -> None:
     pages = range(0, len(whole) // 4096, 8)
     assert unreadable_pages(whole, tmp_path / "page.db", pages) == []
 
@@ -84,7 +84,9 @@ def test_a_new_store_is_never_an_empty_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["new.db"]
 
 
-def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_is_created_on_a_file_system_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -35,7 +35,7 @@ def a_channel(name: str = "UC1", **changes: object) -> Channel:
     return Channel(**values | changes)
 
 
-def test_what_is_written_is_read_back_exactly(database: Database) -> None:
+def test_written_values_are_read_back_exactly(database: Database) -> None:
     item = {"snippet": {"title": "a\u202eb \x1b[31m", "tags": ["ß", "狐"]}, "n": 1.5, "none": None}
     with database.write() as session:
         session.add(a_channel(api_item=item))
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back_exactly(database: Database) -> None:
     assert channel.added_at.tzinfo is UTC
 
 
-def test_a_time_of_any_zone_is_the_same_instant_and_a_naive_one_is_refused(database: Database) -> None:
+def test_times_of_any_zone_are_converted_and_naive_times_are_refused(database: Database) -> None:
     with database.write() as session:
         session.add(a_channel(synced_at=NOON.astimezone(timezone(timedelta(hours=-9)))))
     with database.read() as session:
@@ -54,7 +54,7 @@ def test_a_time_of_any_zone_is_the_same_instant_and_a_naive_one_is_refused(datab
         session.add(a_channel("UC2", added_at=datetime(2024, 1, 1)))  # noqa: DTZ001
 
 
-def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
+def test_a_block_that_raises_is_rolled_back(database: Database) -> None:
     def half_a_batch() -> None:
         with database.write() as session:
             session.add(a_channel())
@@ -76,7 +76,7 @@ def test_a_reader_changes_nothing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_reader_sees_one_state_whatever_is_written_meanwhile(database: Database, read_only: bool) -> None:
+def test_a_reader_sees_one_state_during_writes(database: Database, read_only: bool) -> None:
     url = database.url.render_as_string(hide_password=False)
     reading = open_database(url, read_only=read_only)
     counts = []
@@ -105,7 +105,7 @@ def test_a_writer_sees_what_was_committed_before_each_statement(migrated_postgre
     database.close()
 
 
-def test_references_and_words_are_enforced(database: Database) -> None:
+def test_foreign_keys_and_enumerations_are_enforced(database: Database) -> None:
     with pytest.raises(StoreError) as no_channel, database.write() as session:
         session.add(a_video(channel_id="nobody"))
     assert isinstance(no_channel.value.__cause__, IntegrityError)
@@ -128,7 +128,7 @@ def a_video(channel_id: str = "UC1", kind: str = "video") -> Video:
     )
 
 
-def test_writers_that_come_together_queue_up(database: Database) -> None:
+def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
     """Read, then write: without the lock taken at the start, SQLite would refuse one of two such transactions."""
     with database.write() as session:
         session.add(QuotaDay(day=NOON.date(), key_fingerprint="k", units=0))
@@ -150,7 +150,7 @@ def test_writers_that_come_together_queue_up(database: Database) -> None:
         assert session.get_one(QuotaDay, (NOON.date(), "k")).units == 100
 
 
-def test_a_reader_is_not_held_up_by_a_writer(sqlite_database: Database) -> None:
+def test_a_writer_does_not_block_a_reader(sqlite_database: Database) -> None:
     with sqlite_database.write() as writer:
         writer.add(a_channel())
         writer.flush()
@@ -158,7 +158,7 @@ def test_a_reader_is_not_held_up_by_a_writer(sqlite_database: Database) -> None:
             assert rows_as_dicts(reader, "SELECT count(*) AS n FROM channel") == [{"n": 0}]
 
 
-def test_sqlite_is_set_up_to_lose_nothing(sqlite_database: Database) -> None:
+def test_sqlite_uses_durable_settings(sqlite_database: Database) -> None:
     with sqlite_database.read() as session:
         connection = session.connection()
         pragmas = {
@@ -168,7 +168,7 @@ def test_sqlite_is_set_up_to_lose_nothing(sqlite_database: Database) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 
-def test_read_only_refuses_to_write(store_url: str) -> None:
+def test_a_read_only_store_refuses_writes(store_url: str) -> None:
     open_database(store_url).close()
     database = open_database(store_url, read_only=True)
     with pytest.raises(StoreError), database.write() as session:
@@ -190,7 +190,7 @@ def test_read_only_refuses_to_write(store_url: str) -> None:
         ("postgresql://nobody@127.0.0.1:1/none", DatabaseUnavailable, "can't be used .*; check the URL"),
     ],
 )
-def test_a_url_that_can_not_serve(tmp_path: Path, url: str, kind: type[StoreError], says: str) -> None:
+def test_invalid_urls_are_refused(tmp_path: Path, url: str, kind: type[StoreError], says: str) -> None:
     with pytest.raises(kind, match=says):
         open_database(url.format(tmp=tmp_path))
 
@@ -201,7 +201,7 @@ def test_a_password_is_never_shown() -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_a_missing_store_is_not_made_by_a_reader(tmp_path: Path) -> None:
+def test_a_reader_does_not_create_a_missing_store(tmp_path: Path) -> None:
     path = tmp_path / "typo.db"
     for options in ({"create": False}, {"read_only": True}):
         with pytest.raises(DatabaseUnavailable, match=r"there is no store at .*typo\.db; run 'thumbtune sync"):
@@ -209,7 +209,7 @@ def test_a_missing_store_is_not_made_by_a_reader(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("shopping list\n" * 500)
     with pytest.raises(NotAStore, match="is not a SQLite database"):
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert path.read_text() == "shopping list\n" * 500
 
 
-def test_a_damaged_file(tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "damaged.db"
     database = open_database(f"sqlite:///{path}")
     with database.write() as session:
@@ -235,7 +235,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
         read_all()
 
 
-def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_locked_by_another_program_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "locked.db"
     monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(f"sqlite:///{path}")
@@ -250,7 +250,7 @@ def test_a_file_locked_by_another_program(tmp_path: Path, monkeypatch: pytest.Mo
     database.close()
 
 
-def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_locked_by_another_program_is_an_error(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.db.engine.BUSY_TIMEOUT_S", 0.05)
     database = open_database(postgres_url)
     with database.engine.connect() as other, other.begin():
@@ -273,7 +273,7 @@ def test_a_table_locked_by_another_program(postgres_url: str, monkeypatch: pytes
         ),
     ],
 )
-def test_a_server_that_takes_no_writes(migrated_postgres_url: str, setting: str, says: str) -> None:
+def test_a_server_that_refuses_writes_is_an_error(migrated_postgres_url: str, setting: str, says: str) -> None:
     set_for_the_database(migrated_postgres_url, setting)
     database = open_database(migrated_postgres_url)
     with pytest.raises(DatabaseUnavailable, match=says), database.write() as session:
@@ -283,7 +283,7 @@ def test_a_server_that_takes_no_writes(migrated_postgres_url: str, setting: str,
     database.close()
 
 
-def test_a_server_that_allows_no_long_statement(migrated_postgres_url: str) -> None:
+def test_a_statement_timeout_of_the_server_is_an_error(migrated_postgres_url: str) -> None:
     set_for_the_database(migrated_postgres_url, "statement_timeout = '50ms'")
     database = open_database(migrated_postgres_url)
     with (
@@ -294,7 +294,7 @@ def test_a_server_that_allows_no_long_statement(migrated_postgres_url: str) -> N
     database.close()
 
 
-def test_writers_that_wait_for_each_other(migrated_postgres_url: str) -> None:
+def test_a_deadlock_is_an_error(migrated_postgres_url: str) -> None:
     set_for_the_database(migrated_postgres_url, "deadlock_timeout = '10ms'")
     database = open_database(migrated_postgres_url)
     with database.write() as session:
@@ -321,7 +321,7 @@ def test_writers_that_wait_for_each_other(migrated_postgres_url: str) -> None:
     assert "(deadlock detected)" in refused[0]
 
 
-def test_the_driver_is_told_to_notice_a_server_that_is_gone(migrated_postgres_url: str) -> None:
+def test_the_driver_gets_the_limits_that_detect_an_unreachable_server(migrated_postgres_url: str) -> None:
     """Read back from libpq itself, which rejects unknown parameters."""
     database = open_database(f"{migrated_postgres_url}&keepalives_idle=5")
     with database.read() as session:
@@ -335,7 +335,7 @@ def test_the_driver_is_told_to_notice_a_server_that_is_gone(migrated_postgres_ur
 
 
 def set_for_the_database(url: str, setting: str) -> None:
-    """As an administrator sets it; it applies to new connections."""
+    """Change a setting of the database, as an administrator would. It applies to new connections."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
 
@@ -347,7 +347,7 @@ def set_for_the_database(url: str, setting: str) -> None:
         ["CREATE TABLE alembic_version (version_num)", "INSERT INTO alembic_version VALUES ('x')"],
     ],
 )
-def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path, statements: list[str]) -> None:
+def test_a_database_of_another_program_is_unchanged(tmp_path: Path, statements: list[str]) -> None:
     path = tmp_path / "other.db"
     other = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
@@ -360,7 +360,7 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path, statemen
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_newer_store_without_a_write_ahead_log_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_newer_store_without_a_write_ahead_log_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "newer.db"
     open_database(f"sqlite:///{path}").close()
     other = sqlite3.connect(path, isolation_level=None)
@@ -375,7 +375,7 @@ def test_a_newer_store_without_a_write_ahead_log_is_left_as_it_is(tmp_path: Path
 
 @pytest.mark.processes
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")
-def test_a_read_only_file(tmp_path: Path) -> None:
+def test_a_read_only_file_is_an_error_for_writers(tmp_path: Path) -> None:
     path = tmp_path / "fixed.db"
     open_database(f"sqlite:///{path}").close()
     path.chmod(0o444)
@@ -396,11 +396,11 @@ def test_a_read_only_file(tmp_path: Path) -> None:
     assert "is read-only" in result.stderr
 
 
-def test_now_is_utc() -> None:
+def test_utc_now_is_in_utc() -> None:
     assert utc_now().utcoffset() == timedelta(0)
 
 
-def test_a_parameter_is_bound_not_pasted(database: Database) -> None:
+def test_parameters_are_bound(database: Database) -> None:
     with database.read() as session:
         rows = rows_as_dicts(session, "SELECT CAST(:word AS TEXT) AS word", word="'; DROP TABLE video; --")
         assert rows == [{"word": "'; DROP TABLE video; --"}]

@@ -26,12 +26,12 @@ def keep(database: Database, **vectors: bytes) -> None:
         write_features(session, MODEL, "vision", {{"one": ONE, "two": TWO}[name]: v for name, v in vectors.items()})
 
 
-def test_what_is_kept_is_read_back_to_the_bit(database: Database) -> None:
+def test_cached_vectors_are_read_back_exactly(database: Database) -> None:
     keep(database, one=VECTOR)
     assert kept(database) == {ONE: VECTOR}
 
 
-def test_another_model_tower_or_width_misses(database: Database) -> None:
+def test_another_model_tower_or_width_misses_the_cache(database: Database) -> None:
     keep(database, one=VECTOR)
     assert kept(database, fingerprint=OTHER) == {}
     assert kept(database, tower="text") == {}
@@ -39,7 +39,7 @@ def test_another_model_tower_or_width_misses(database: Database) -> None:
 
 
 @pytest.mark.parametrize("damage", [{"vector": VECTOR[:-1] + b"x"}, {"vector": VECTOR[:4]}, {"checksum": 0}])
-def test_a_damaged_row_misses_and_is_replaced(database: Database, damage: dict[str, object]) -> None:
+def test_a_damaged_row_counts_as_missing_and_is_replaced(database: Database, damage: dict[str, object]) -> None:
     keep(database, one=VECTOR, two=VECTOR)
     with database.write() as session:
         session.execute(update(Feature).where(Feature.digest == ONE).values(damage))

@@ -39,7 +39,7 @@ def add_run(session: Session, day: int, status: str | None = "done", **scored: f
     return run_id
 
 
-def test_finished_runs_in_order_of_time(database: Database) -> None:
+def test_finished_runs_are_ordered_by_time(database: Database) -> None:
     with database.write() as session:
         late = add_run(session, 9, base_valid=0.5, tuned_valid=0.75, tuned_test=0.5, champion_valid=0.6, tuned_train=1)
         early = add_run(session, 1, tuned_valid=0.25)
@@ -53,13 +53,13 @@ def test_finished_runs_in_order_of_time(database: Database) -> None:
     assert second.recalls["base", "valid"].value == 0.5
 
 
-def test_no_runs(database: Database) -> None:
+def test_no_runs_give_no_history(database: Database) -> None:
     with database.read() as session:
         assert finished_runs(session) == []
         assert losses_of(session, []) == {}
 
 
-def test_losses_in_the_order_of_steps(database: Database) -> None:
+def test_losses_are_ordered_by_step(database: Database) -> None:
     with database.write() as session:
         runs = [add_run(session, day) for day in range(3)]
         for run_id in runs[:2]:

@@ -1,4 +1,4 @@
-"""A store that came with a journal of strangers: SQLite would delete the file that the journal names."""
+"""A store with an untrusted journal: SQLite would delete the file that the journal names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def journal_that_names(file: Path, pages: int) -> bytes:
 
 
 @pytest.mark.parametrize("options", [{}, {"read_only": True}, {"create": False}])
-def test_no_file_is_deleted_that_a_journal_names(migrated_file: Path, tmp_path: Path, options: dict[str, bool]) -> None:
+def test_a_journal_cannot_delete_another_file(migrated_file: Path, tmp_path: Path, options: dict[str, bool]) -> None:
     store, link, victim = tmp_path / "store.db", tmp_path / "link.db", tmp_path / "victim"
     shutil.copy(migrated_file, store)
     link.symlink_to(store)
@@ -44,13 +44,13 @@ def test_no_file_is_deleted_that_a_journal_names(migrated_file: Path, tmp_path: 
     assert not victim.exists()
 
 
-def test_a_journal_waits_for_no_store(tmp_path: Path) -> None:
+def test_a_journal_beside_a_missing_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new.db-journal").write_bytes(journal_that_names(tmp_path / "victim", 1))
     with pytest.raises(NotAStore):
         open_database(f"sqlite:///{tmp_path / 'new.db'}")
 
 
-def test_a_journal_that_names_no_other_file_is_left_to_sqlite(migrated_file: Path, tmp_path: Path) -> None:
+def test_an_ordinary_journal_is_left_to_sqlite(migrated_file: Path, tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     shutil.copy(migrated_file, store)
     (tmp_path / "store.db-journal").write_bytes(b"\0" * 512)

@@ -13,7 +13,7 @@ from store.youtube import LastSync, begin_sync, finish_sync, last_syncs
 from tests.store.observations import CHANNEL, add_channel, at
 
 
-def test_no_look_at_the_last_syncs_reads_the_history(sqlite_database: Database) -> None:
+def test_queries_of_the_last_syncs_use_an_index(sqlite_database: Database) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
@@ -40,7 +40,7 @@ def test_no_look_at_the_last_syncs_reads_the_history(sqlite_database: Database) 
 
 
 @pytest.mark.parametrize("status", ["complete", "unchanged", "partial"])
-def test_the_newest_of_all_that_were_done_counts(database: Database, status: SyncStatus) -> None:
+def test_the_newest_finished_sync_counts(database: Database, status: SyncStatus) -> None:
     """For each of the three kinds, and with any syncs of another channel."""
     statuses: list[SyncStatus] = ["failed", "complete", "unchanged", "partial", "failed", status, "failed", "failed"]
     with database.write() as session:

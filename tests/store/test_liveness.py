@@ -1,4 +1,4 @@
-"""Signs of life: what a run of another machine is judged by, whatever its name and its clock."""
+"""Heartbeats decide whether a run of another machine is alive, regardless of the machine's name and clock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from store.tables import Sweep, TrainingRun
 from store.training import (
     has_ended,
     lives_here,
+    record_heartbeat,
     run_at_work,
-    say_alive,
     start_run,
     start_sweep,
     this_machine,
@@ -29,7 +29,7 @@ from store.youtube import LEASE, clock
 
 
 def not_here(_host: str, _pid: int, _heard_at: datetime, _start: int | None) -> None:
-    """What this machine knows of the processes of another."""
+    """The state of another machine's process, as known on this machine: unknown."""
 
 
 def start(database: Database, model: type[TrainingRun | Sweep]) -> int:
@@ -48,7 +48,7 @@ def status(database: Database, model: type[TrainingRun | Sweep], row_id: int) ->
 
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
 @pytest.mark.parametrize(("silent", "left"), [(LEASE * 0.9, "running"), (LEASE * 1.1, "interrupted")])
-def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
+def test_a_silent_process_on_another_machine_counts_as_ended(
     database: Database, model: type[TrainingRun | Sweep], silent: timedelta, left: str
 ) -> None:
     row_id = start(database, model)
@@ -62,32 +62,32 @@ def test_a_process_elsewhere_counts_as_gone_after_it_was_silent_for_long(
 
 
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
-def test_one_that_was_taken_for_gone_is_running_again_with_its_next_sign_of_life(
+def test_a_run_marked_as_interrupted_is_running_again_after_a_heartbeat(
     database: Database, model: type[TrainingRun | Sweep]
 ) -> None:
-    """As after a pause, or where the clock of the machine that judged it was put forward."""
+    """This happens after a pause of the process, or if the judging machine's clock was put forward."""
     row_id = start(database, model)
     with database.write() as session:
         session.execute(update(model).values(seen_at=clock(session, utc_now()) - 2 * LEASE))
         assert mark_interrupted_rows(session, model, not_here) == [row_id]
     with database.write() as session:
-        say_alive(session, model, row_id)
+        record_heartbeat(session, model, row_id)
         assert mark_interrupted_rows(session, model, not_here) == []
     assert status(database, model, row_id) == ("running", None, None)
 
 
 @pytest.mark.parametrize("left", ["done", "failed", "interrupted"])
-def test_a_sign_of_life_starts_nothing_again_that_has_ended(database: Database, left: str) -> None:
+def test_a_heartbeat_does_not_reopen_an_ended_run(database: Database, left: str) -> None:
     row_id = start(database, TrainingRun)
     with database.write() as session:
         session.execute(update(TrainingRun).values(status=left, error="stopped by a signal"))
     with database.write() as session:
-        say_alive(session, TrainingRun, row_id)
+        record_heartbeat(session, TrainingRun, row_id)
     assert status(database, TrainingRun, row_id)[0] == left
 
 
-def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Database) -> None:
-    """By now's clock it may be younger than its run: the clock was put forward meanwhile."""
+def test_a_local_process_is_checked_with_its_last_heartbeat(database: Database) -> None:
+    """By the current clock, the process may have started after its run, because the clock was put forward."""
     start(database, TrainingRun)
     asked: list[datetime] = []
 
@@ -107,10 +107,8 @@ def test_the_process_here_is_asked_as_of_its_last_sign_of_life(database: Databas
 @pytest.mark.processes
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
 @pytest.mark.parametrize("model", [TrainingRun, Sweep])
-def test_a_run_goes_on_here_where_the_clock_was_put_forward(
-    database: Database, model: type[TrainingRun | Sweep]
-) -> None:
-    """All that it wrote before is of the old clock: to the new one, its process seems to have started later."""
+def test_a_clock_put_forward_does_not_end_a_running_run(database: Database, model: type[TrainingRun | Sweep]) -> None:
+    """The recorded times are of the old clock. By the new clock, the process seems to have started later."""
     row_id, before = start(database, model), utc_now() - timedelta(days=9)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         of_process = {"host": this_machine(), "pid": process.pid, "process_start": start_of(process.pid)}

@@ -47,7 +47,7 @@ def test_a_sound_store_has_no_problems(database: Database) -> None:
     assert not any(found.values())
 
 
-def test_a_picture_whose_bytes_changed_is_found(sqlite_database: Database) -> None:
+def test_a_thumbnail_with_changed_bytes_is_found(sqlite_database: Database) -> None:
     digest = add_picture(sqlite_database, b"picture")
     assert sqlite_database.path is not None
     with sqlite3.connect(sqlite_database.path) as plain:
@@ -56,7 +56,7 @@ def test_a_picture_whose_bytes_changed_is_found(sqlite_database: Database) -> No
     assert problems(sqlite_database)["pictures"] == (f"the bytes of thumbnail {digest} do not match its digest",)
 
 
-def test_a_row_that_points_nowhere_is_found(sqlite_database: Database) -> None:
+def test_a_dangling_reference_is_found(sqlite_database: Database) -> None:
     assert sqlite_database.path is not None
     with sqlite3.connect(sqlite_database.path) as plain:
         plain.execute("INSERT INTO picture_failure VALUES ('nobody', 'u', 'r', 1, '2024', '2024', '2024')")
@@ -64,7 +64,7 @@ def test_a_row_that_points_nowhere_is_found(sqlite_database: Database) -> None:
     assert problems(sqlite_database)["references"] == ("picture_failure row 1 refers to a missing video",)
 
 
-def test_a_column_that_is_missing_is_found(sqlite_database: Database) -> None:
+def test_a_missing_column_is_found(sqlite_database: Database) -> None:
     assert sqlite_database.path is not None
     with sqlite3.connect(sqlite_database.path) as plain:
         plain.execute("ALTER TABLE quota_day DROP COLUMN units")
@@ -72,7 +72,7 @@ def test_a_column_that_is_missing_is_found(sqlite_database: Database) -> None:
     assert any("units" in problem for problem in problems(sqlite_database)["schema"])
 
 
-def test_a_backup_taken_while_others_write_holds_what_was_committed(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_backup_during_writes_has_the_committed_rows(sqlite_database: Database, tmp_path: Path) -> None:
     digest = add_picture(sqlite_database, b"picture")
     target = tmp_path / "copy.db"
     with sqlite_database.write() as session:
@@ -86,7 +86,7 @@ def test_a_backup_taken_while_others_write_holds_what_was_committed(sqlite_datab
     copy.close()
 
 
-def test_a_file_put_beside_the_log_of_the_one_before_it(migrated_file: Path, tmp_path: Path) -> None:
+def test_a_store_beside_the_log_of_another_store_is_reported(migrated_file: Path, tmp_path: Path) -> None:
     old, restored = tmp_path / "old.db", tmp_path / "restored.db"
     old.write_bytes(migrated_file.read_bytes())
     with sqlite3.connect(old) as plain:
@@ -94,7 +94,7 @@ def test_a_file_put_beside_the_log_of_the_one_before_it(migrated_file: Path, tmp
             rows = ((f"{half}-{number}", "u" * 200) for number in range(1500))
             plain.executemany("INSERT INTO picture_failure VALUES (?, ?, 'r', 1, '2024', '2024', '2024')", rows)
             plain.commit()
-            # As a process that is killed leaves it, when half of this is folded into the file.
+            # The state after a process was killed when half of the log was merged into the file.
             log = Path(f"{old}-wal").read_bytes()
             plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     plain.close()
@@ -114,7 +114,9 @@ def test_a_file_put_beside_the_log_of_the_one_before_it(migrated_file: Path, tmp
 
 
 @pytest.mark.parametrize(("log", "hint"), [(b"log", True), (b"", False), (None, False)])
-def test_damage_that_only_the_check_finds(migrated_file: Path, tmp_path: Path, log: bytes | None, hint: bool) -> None:
+def test_damage_that_only_the_integrity_check_finds(
+    migrated_file: Path, tmp_path: Path, log: bytes | None, hint: bool
+) -> None:
     path = tmp_path / "damaged.db"
     path.write_bytes(migrated_file.read_bytes())
     with sqlite3.connect(path) as plain:
@@ -131,7 +133,7 @@ def test_damage_that_only_the_check_finds(migrated_file: Path, tmp_path: Path, l
     assert (f"delete {path}-wal" in integrity.detail) is hint
 
 
-def test_a_backup_overwrites_nothing(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_backup_overwrites_no_file(sqlite_database: Database, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     target.write_text("precious")
     with pytest.raises(StoreError, match=r"copy\.db already exists"):
@@ -139,13 +141,13 @@ def test_a_backup_overwrites_nothing(sqlite_database: Database, tmp_path: Path) 
     assert target.read_text() == "precious"
 
 
-def test_a_backup_to_nowhere(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_backup_to_a_missing_folder_is_an_error(sqlite_database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="does not exist"):
         backup(sqlite_database, tmp_path / "missing" / "copy.db")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_a_backup_that_cant_be_written_is_not_the_stores_fault(sqlite_database: Database, tmp_path: Path) -> None:
+def test_an_unwritable_backup_does_not_blame_the_store(sqlite_database: Database, tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"/proc/copy\.db can't be written \("):
         backup(sqlite_database, Path("/proc/copy.db"))
     theirs = tmp_path / "copy.db.partial"
@@ -155,7 +157,7 @@ def test_a_backup_that_cant_be_written_is_not_the_stores_fault(sqlite_database: 
 
 
 @pytest.mark.parametrize(("mode", "umask"), [(0o600, 0o022), (0o640, 0o000), (0o644, 0o077)])
-def test_a_backup_is_no_wider_than_its_source_and_the_umask(
+def test_a_backup_has_no_more_permissions_than_its_source_and_the_umask(
     sqlite_database: Database, tmp_path: Path, mode: int, umask: int
 ) -> None:
     assert sqlite_database.path is not None
@@ -168,7 +170,7 @@ def test_a_backup_is_no_wider_than_its_source_and_the_umask(
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode & ~umask
 
 
-def test_a_backup_whose_file_may_not_grow_blames_the_copy_and_leaves_nothing(
+def test_a_backup_that_exceeds_the_file_size_limit_blames_the_copy_and_leaves_no_file(
     sqlite_database: Database, tmp_path: Path
 ) -> None:
     add_picture(sqlite_database, bytes(100_000))
@@ -183,14 +185,14 @@ def test_a_backup_whose_file_may_not_grow_blames_the_copy_and_leaves_nothing(
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_postgres_has_its_own_backups(postgres_url: str, tmp_path: Path) -> None:
+def test_backup_refuses_postgres(postgres_url: str, tmp_path: Path) -> None:
     database = open_database(postgres_url)
     with pytest.raises(StoreError, match="pg_dump"):
         backup(database, tmp_path / "copy.db")
     database.close()
 
 
-def test_clearing_the_cache_deletes_features_and_nothing_else(database: Database) -> None:
+def test_clear_cache_deletes_only_cached_rows(database: Database) -> None:
     add_picture(database, b"picture")
     with database.write() as session:
         write_features(session, "a" * 64, "vision", {"1" * 64: b"\0" * 8})
@@ -220,7 +222,7 @@ def run_sql(database: Database, *statements: str) -> None:
             session.connection().exec_driver_sql(statement)
 
 
-def test_what_others_keep_in_the_database_is_no_damage(database: Database) -> None:
+def test_tables_of_other_programs_are_not_damage(database: Database) -> None:
     if database.is_sqlite:
         with sqlite3.connect(str(database.path)) as plain:
             for statement in FOREIGN:
@@ -247,9 +249,7 @@ def test_what_others_keep_in_the_database_is_no_damage(database: Database) -> No
         (("CREATE TABLE q (a INT)", "ALTER TABLE picture_failure ADD COLUMN must TEXT NOT NULL"), "must"),
     ],
 )
-def test_what_is_missing_or_altered_of_our_own_is_damage(
-    database: Database, damage: tuple[str, ...], named: str
-) -> None:
+def test_missing_and_altered_own_tables_are_damage(database: Database, damage: tuple[str, ...], named: str) -> None:
     if "NOT NULL" in damage[-1] and database.is_sqlite:
         pytest.skip("SQLite adds no such column to a table that is there")
     run_sql(database, *damage)

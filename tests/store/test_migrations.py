@@ -89,7 +89,7 @@ def fill(connection: Connection, revision: str) -> None:
         connection.execute(text(statement.replace(":", r"\:")))
 
 
-def test_a_title_that_was_paired_unchecked_waits_for_its_picture(store_url: str, engine: Engine) -> None:
+def test_the_migration_unpairs_titles_whose_thumbnail_was_not_checked(store_url: str, engine: Engine) -> None:
     """The rows of a sync that stopped between a new title and its thumbnail, in an earlier revision."""
     later = NOW.replace("03:04", "05:06")
     bring_up_to_date(engine, target="0007")
@@ -151,7 +151,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         ]
 
 
-def test_each_migration_can_be_undone_and_done_again(engine: Engine) -> None:
+def test_each_migration_can_be_undone_and_redone(engine: Engine) -> None:
     bring_up_to_date(engine)
     for step in [*REVISIONS[-2::-1], "base"]:
         with engine.begin() as connection:
@@ -164,14 +164,14 @@ def test_each_migration_can_be_undone_and_done_again(engine: Engine) -> None:
         assert current_revision(connection) == head_revision()
 
 
-def test_the_models_and_the_migrations_agree(engine: Engine) -> None:
+def test_models_and_migrations_give_the_same_schema(engine: Engine) -> None:
     bring_up_to_date(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_the_migrations_make_the_models_checks(engine: Engine) -> None:
+def test_migrations_create_the_checks_of_the_models(engine: Engine) -> None:
     """Alembic compares no CHECK constraints, so we do."""
     bring_up_to_date(engine)
     with engine.connect() as connection:
@@ -186,7 +186,7 @@ def _open_and_close(url: str) -> None:
 
 
 @pytest.mark.processes
-def test_processes_that_start_together_migrate_once(store_url: str) -> None:
+def test_concurrent_processes_migrate_once(store_url: str) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_open_and_close, args=(store_url,)) for _ in range(4)]
     for process in processes:
@@ -199,7 +199,7 @@ def test_processes_that_start_together_migrate_once(store_url: str) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine, read_only: bool) -> None:
+def test_a_store_of_a_newer_version_is_unchanged(store_url: str, engine: Engine, read_only: bool) -> None:
     bring_up_to_date(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -207,9 +207,7 @@ def test_a_store_of_a_newer_version_is_left_alone(store_url: str, engine: Engine
         open_database(store_url, read_only=read_only)
 
 
-def test_a_store_that_a_newer_version_migrates_while_an_older_one_waits_is_left_alone(
-    store_url: str, engine: Engine
-) -> None:
+def test_a_store_migrated_by_a_newer_version_meanwhile_is_unchanged(store_url: str, engine: Engine) -> None:
     bring_up_to_date(engine, target="0001")
     newer = create_engine(engine.url)
     looks = []
@@ -233,7 +231,7 @@ def test_a_store_that_a_newer_version_migrates_while_an_older_one_waits_is_left_
     newer.dispose()
 
 
-def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine) -> None:
+def test_a_reader_does_not_migrate_an_old_store(store_url: str, engine: Engine) -> None:
     bring_up_to_date(engine, target="0001")
     with pytest.raises(StoreTooOld, match="db upgrade"):
         open_database(store_url, read_only=True)
@@ -241,7 +239,7 @@ def test_an_old_store_is_not_migrated_by_a_reader(store_url: str, engine: Engine
         assert current_revision(connection) == "0001"
 
 
-def test_another_programs_database_is_left_alone(store_url: str, engine: Engine) -> None:
+def test_the_database_of_another_program_is_unchanged(store_url: str, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE invoice (id INTEGER)"))
     with pytest.raises(NotAStore, match="not a thumbtune store"):
@@ -250,7 +248,7 @@ def test_another_programs_database_is_left_alone(store_url: str, engine: Engine)
         assert inspect(connection).get_table_names() == ["invoice"]
 
 
-def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_migration_is_rolled_back(tmp_path: Path) -> None:
     """A dangling reference (written without enforcement) must stop and undo the whole migration."""
     path = tmp_path / "broken.db"
     url = f"sqlite:///{path}"
@@ -267,9 +265,7 @@ def test_a_failing_migration_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     plain.close()
 
 
-def test_each_champion_of_an_older_store_keeps_the_channels_that_it_was_trained_on(
-    store_url: str, engine: Engine
-) -> None:
+def test_champions_of_an_older_store_keep_their_channels(store_url: str, engine: Engine) -> None:
     for step in REVISIONS[: REVISIONS.index("0011") + 1]:
         bring_up_to_date(engine, target=step)
         with engine.begin() as connection:

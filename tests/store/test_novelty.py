@@ -64,12 +64,12 @@ def new(database: Database, run_id: int | None, *channels: str) -> NewPairs:
         return new_pairs_since(session, run_id, channels)
 
 
-def test_before_the_first_run_all_is_new(filled: Database) -> None:
+def test_without_a_run_all_pairs_are_new(filled: Database) -> None:
     assert new(filled, None) == NewPairs(videos=6, changed=0)
     assert new(filled, None, "UC2") == NewPairs(videos=1, changed=0)
 
 
-def test_new_videos_and_changed_ones_count_each_in_its_channel(filled: Database) -> None:
+def test_new_and_changed_pairs_are_counted_by_channel(filled: Database) -> None:
     with filled.write() as session:
         run_id = add_run(session)
     assert new(filled, run_id) == NewPairs(0, 0)
@@ -86,7 +86,7 @@ def test_new_videos_and_changed_ones_count_each_in_its_channel(filled: Database)
     assert new(filled, run_id, "UC1", "UC2") == NewPairs(videos=1, changed=3)
 
 
-def test_a_title_that_came_back_is_not_new(filled: Database) -> None:
+def test_a_restored_title_is_not_new(filled: Database) -> None:
     with filled.write() as session:
         run_id = add_run(session)
         change_video(session, "v0", title="For a day")
@@ -94,14 +94,14 @@ def test_a_title_that_came_back_is_not_new(filled: Database) -> None:
     assert new(filled, run_id) == NewPairs(0, 0)
 
 
-def test_what_vanished_is_not_new(filled: Database) -> None:
+def test_a_vanished_video_is_not_new(filled: Database) -> None:
     with filled.write() as session:
         run_id = add_run(session, without=("v0", "v1"))
         session.execute(update(Video).where(Video.id == "v0").values(availability="gone"))
     assert new(filled, run_id) == NewPairs(1, 0)
 
 
-def test_a_later_run_that_was_no_better_has_tried_what_it_was_given(filled: Database) -> None:
+def test_pairs_of_a_later_run_that_was_not_better_are_not_new(filled: Database) -> None:
     """Otherwise an unsuccessful retraining would be repeated every night on the same pairs."""
     with filled.write() as session:
         champion = add_run(session)
@@ -116,7 +116,7 @@ def test_a_later_run_that_was_no_better_has_tried_what_it_was_given(filled: Data
     assert new(filled, champion) == new(filled, later) == NewPairs(1, 0)
 
 
-def test_a_later_run_that_nobody_compared_has_tried_nothing(filled: Database) -> None:
+def test_pairs_of_a_later_run_that_was_not_compared_are_new(filled: Database) -> None:
     """A run of `train` with other settings must not prevent a retraining on the new videos."""
     with filled.write() as session:
         champion = add_run(session)
@@ -126,14 +126,14 @@ def test_a_later_run_that_nobody_compared_has_tried_nothing(filled: Database) ->
     assert new(filled, by_hand) == NewPairs(0, 0), "once it is in use itself"
 
 
-def test_an_earlier_run_has_nothing_to_say(filled: Database) -> None:
+def test_earlier_runs_are_ignored(filled: Database) -> None:
     with filled.write() as session:
         add_run(session)
         champion = add_run(session, without=("v3",))
     assert new(filled, champion) == NewPairs(1, 0)
 
 
-def test_a_pair_that_snapshots_leave_out_is_not_new(filled: Database) -> None:
+def test_a_pair_excluded_from_snapshots_is_not_new(filled: Database) -> None:
     with filled.write() as session:
         run_id = add_run(session, without=("v0", "v1"))
         change_video(session, "v2", title="Another title")

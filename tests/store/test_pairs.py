@@ -66,7 +66,7 @@ def test_the_view_decides_what_a_pair_is(database: Database) -> None:
         assert [row["video_id"] for row in rows_as_dicts(session, "SELECT video_id FROM pairs")] == ["pair"]
 
 
-def test_a_changed_video_is_read_in_its_present_version(database: Database) -> None:
+def test_a_changed_video_has_its_current_version(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         first = add_video(session, "v1", title="First")
@@ -77,7 +77,7 @@ def test_a_changed_video_is_read_in_its_present_version(database: Database) -> N
         assert current_pairs(session) == [Pair("v1", "UC1", third, "Second", digest(b"another"))]
 
 
-def test_a_title_that_came_back_is_read_in_its_newest_version(database: Database) -> None:
+def test_a_restored_title_has_its_newest_version(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "v1", title="First")
@@ -87,7 +87,7 @@ def test_a_title_that_came_back_is_read_in_its_newest_version(database: Database
         assert [(pair.version_id, pair.title) for pair in current_pairs(session)] == [(again, "First")]
 
 
-def test_a_pair_whose_new_version_has_no_picture_yet_stays_what_was_last_seen_together(database: Database) -> None:
+def test_a_pair_without_a_new_thumbnail_stays_the_previous_version(database: Database) -> None:
     """A refresh saw a new title; its thumbnail is not checked yet."""
     with database.write() as session:
         add_channel(session)
@@ -100,7 +100,7 @@ def test_a_pair_whose_new_version_has_no_picture_yet_stays_what_was_last_seen_to
         assert find_video(session, "v1") == ("First", digest(b"v1"))
 
 
-def test_splitting_sees_pairs_and_all_that_ever_had_a_split(database: Database) -> None:
+def test_split_videos_are_pairs_and_videos_with_a_split(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "pair", day=1)
@@ -117,7 +117,7 @@ def test_splitting_sees_pairs_and_all_that_ever_had_a_split(database: Database) 
         ]
 
 
-def test_groups_are_written_and_changed(database: Database) -> None:
+def test_groups_are_written_and_updated(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for video in ("a", "b", "c", "left"):
@@ -129,7 +129,7 @@ def test_groups_are_written_and_changed(database: Database) -> None:
     assert groups == {"a": "a", "b": "a", "c": "old", "left": "old"}
 
 
-def test_a_split_is_given_once(database: Database) -> None:
+def test_a_split_is_assigned_once(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for video in ("a", "b", "c"):
@@ -176,7 +176,7 @@ def at_once(url: str, *writers: Callable[[Database], dict[str, str]]) -> list[di
 
 
 @pytest.mark.slow
-def test_two_writers_at_once_agree_on_every_split(database: Database) -> None:
+def test_two_concurrent_writers_agree_on_every_split(database: Database) -> None:
     """Two writers use opposite orders and opposite splits, five times: no deadlock, and one result."""
     videos = [f"v{index:03}" for index in range(400)]
     with database.write() as session:
@@ -208,7 +208,7 @@ def test_two_writers_at_once_agree_on_every_split(database: Database) -> None:
             session.execute(update(Video).values(split=None))
 
 
-def test_of_two_trainers_the_second_sees_what_the_first_gave(database: Database) -> None:
+def test_a_second_trainer_sees_the_splits_of_the_first(database: Database) -> None:
     """Otherwise the second writer would give a new video another split than the rest of its group has."""
     with database.write() as session:
         add_channel(session)
@@ -235,7 +235,7 @@ def test_of_two_trainers_the_second_sees_what_the_first_gave(database: Database)
             session.execute(update(Video).values(split=None))
 
 
-def test_one_writer_while_another_holds_the_same_rows_in_part(database: Database) -> None:
+def test_a_writer_waits_for_rows_that_another_has_locked(database: Database) -> None:
     """Concurrent snapshots of one channel and of all channels: each waits for the rows that they share."""
     with database.write() as session:
         add_channel(session)
@@ -258,7 +258,7 @@ def test_one_writer_while_another_holds_the_same_rows_in_part(database: Database
 
 
 @pytest.mark.slow
-def test_pictures_are_read_by_digest(database: Database) -> None:
+def test_thumbnails_are_read_by_digest(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for index in range(1100):
@@ -272,7 +272,7 @@ def test_pictures_are_read_by_digest(database: Database) -> None:
             read_pictures(session, [wanted[0], "0" * 64])
 
 
-def test_channels_are_named(database: Database) -> None:
+def test_channel_titles_and_handles_are_returned(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_channel(session, "UC2", None, "Zwei")

@@ -68,7 +68,7 @@ def due(database: Database, hour: float, **changes: object) -> list[str]:
         return [job.video_id for job in pictures_due(session, CHANNEL, **options | changes)]  # type: ignore[arg-type]
 
 
-def test_a_first_picture_is_stored_whole_and_fills_the_version_in_place(database: Database) -> None:
+def test_a_first_thumbnail_is_stored_and_completes_the_version(database: Database) -> None:
     data = bytes(range(256)) * 40
     assert pictures(database, fetched("v1", data), now=at(1)) == PicturesResult(1, 0, 0, 0)
     with database.read() as session:
@@ -84,7 +84,7 @@ def test_a_first_picture_is_stored_whole_and_fills_the_version_in_place(database
     assert video.picture_last_modified == "Mon, 01 Jul 2024 12:00:00 GMT"
 
 
-def test_one_file_that_many_videos_show_is_stored_once(database: Database) -> None:
+def test_a_thumbnail_of_many_videos_is_stored_once(database: Database) -> None:
     assert pictures(database, fetched("v1"), fetched("v2")).fetched == 2
     assert pictures(database, fetched("v3"), now=at(1)).fetched == 1
     with database.read() as session:
@@ -93,7 +93,7 @@ def test_one_file_that_many_videos_show_is_stored_once(database: Database) -> No
     assert (shown, picture.fetched_at) == ({sha(b"one")}, T0)
 
 
-def test_another_picture_makes_a_version_and_keeps_the_old_file(database: Database) -> None:
+def test_a_new_thumbnail_creates_a_version_and_keeps_the_old_file(database: Database) -> None:
     pictures(database, fetched("v1", b"one"))
     assert pictures(database, fetched("v1", b"two", etag='"e2"'), now=at(1)) == PicturesResult(1, 0, 0, 1)
     assert history(database, "v1") == [("t", sha(b"one")), ("t", sha(b"two"))]
@@ -105,13 +105,13 @@ def test_another_picture_makes_a_version_and_keeps_the_old_file(database: Databa
     assert count(database, Picture) == 2
 
 
-def test_a_picture_changed_twice_in_one_sync_counts_once(database: Database) -> None:
+def test_a_thumbnail_changed_twice_in_one_sync_is_counted_once(database: Database) -> None:
     pictures(database, fetched("v1", b"one"))
     assert pictures(database, fetched("v1", b"two"), now=at(1.1), started_at=at(1)).changed == 1
     assert pictures(database, fetched("v1", b"three"), now=at(1.2), started_at=at(1)).changed == 0
 
 
-def test_equal_bytes_make_no_version_but_renew_what_a_conditional_request_needs(database: Database) -> None:
+def test_equal_bytes_create_no_version_and_update_the_validators(database: Database) -> None:
     pictures(database, fetched("v1", etag='"e1"'))
     again = fetched("v1", etag='"e2"')
     assert pictures(database, again, now=at(1)) == PicturesResult(0, 1, 0, 0)
@@ -122,7 +122,7 @@ def test_equal_bytes_make_no_version_but_renew_what_a_conditional_request_needs(
     assert the_video(database, "v1").picture_etag is None
 
 
-def test_an_unchanged_picture_is_noted_as_seen(database: Database) -> None:
+def test_an_unchanged_thumbnail_is_recorded_as_seen(database: Database) -> None:
     pictures(database, fetched("v1"))
     assert pictures(database, UnchangedPicture("v1"), now=at(1)) == PicturesResult(0, 1, 0, 0)
     video = the_video(database, "v1")
@@ -132,13 +132,13 @@ def test_an_unchanged_picture_is_noted_as_seen(database: Database) -> None:
     assert (version.first_seen_at, version.last_seen_at) == (T0, at(1))
 
 
-def test_a_title_that_changed_before_the_picture_came_leaves_the_old_version_without_one(database: Database) -> None:
+def test_a_title_changed_before_the_first_fetch_leaves_the_old_version_without_a_thumbnail(database: Database) -> None:
     read_details(database, details("v1", "new"), now=at(1))
     assert pictures(database, fetched("v1"), now=at(2)).changed == 0
     assert history(database, "v1") == [("t", None), ("new", sha(b"one"))]
 
 
-def test_a_batch_of_all_sorts_is_counted_by_sort(database: Database) -> None:
+def test_a_mixed_batch_is_counted_by_outcome(database: Database) -> None:
     pictures(database, fetched("v2"))
     outcomes = fetched("v1"), UnchangedPicture("v2"), FailedPicture("v3", "u", "404"), fetched("stranger")
     assert pictures(database, *outcomes, now=at(1)) == PicturesResult(1, 1, 1, 0)
@@ -151,7 +151,7 @@ def test_no_outcomes_change_nothing(database: Database) -> None:
 # --- failures ---
 
 
-def test_failures_in_a_row_are_counted_and_pause_ever_longer(database: Database) -> None:
+def test_consecutive_failures_are_counted_and_pauses_grow(database: Database) -> None:
     hour, pauses = 0.0, []
     for _ in range(8):
         assert pictures(database, FailedPicture("v1", "u", f"after {hour} h"), now=at(hour)).failed == 1
@@ -168,12 +168,12 @@ def test_failures_in_a_row_are_counted_and_pause_ever_longer(database: Database)
 
 
 @given(st.integers(min_value=1, max_value=10**9))
-def test_the_pause_never_shrinks_and_has_an_end(tries: int) -> None:
+def test_the_pause_grows_up_to_a_limit(tries: int) -> None:
     assert timedelta(hours=1) <= pause_after(tries) <= pause_after(tries + 1) <= timedelta(days=30)
 
 
 @pytest.mark.parametrize("success", [fetched("v1"), UnchangedPicture("v1")])
-def test_a_success_ends_the_row_of_failures(database: Database, success: PictureOutcome) -> None:
+def test_a_success_deletes_the_failure(database: Database, success: PictureOutcome) -> None:
     pictures(database, FailedPicture("v1", "u", "404"), FailedPicture("v2", None, "none named"))
     pictures(database, FailedPicture("v1", "u", "404"), now=at(1))
     pictures(database, success, now=at(2))
@@ -187,7 +187,7 @@ def test_a_success_ends_the_row_of_failures(database: Database, success: Picture
     assert (anew.tries, anew.first_failed_at, anew.next_try_at) == (1, at(3), at(4))
 
 
-def test_a_failed_check_keeps_the_picture_that_is_there(database: Database) -> None:
+def test_a_failed_check_keeps_the_stored_thumbnail(database: Database) -> None:
     pictures(database, fetched("v1"))
     pictures(database, FailedPicture("v1", "u", "timed out"), now=at(1))
     video = the_video(database, "v1")
@@ -198,7 +198,7 @@ def test_a_failed_check_keeps_the_picture_that_is_there(database: Database) -> N
 # --- what is due ---
 
 
-def test_due_are_missing_pictures_by_id_in_pages(database: Database) -> None:
+def test_missing_thumbnails_are_due_in_pages_by_id(database: Database) -> None:
     assert due(database, 1) == IDS
     assert due(database, 1, limit=2) == ["v1", "v2"]
     assert due(database, 1, after="v2", limit=2) == ["v3"]
@@ -210,7 +210,7 @@ def test_due_are_missing_pictures_by_id_in_pages(database: Database) -> None:
         assert not any_picture_due(session, "UCother", at(1))
 
 
-def test_a_failed_picture_is_due_again_after_its_pause(database: Database) -> None:
+def test_a_failed_thumbnail_is_due_after_its_pause(database: Database) -> None:
     pictures(database, *(FailedPicture(video_id, "u", "404") for video_id in IDS))
     assert due(database, 0.99) == []
     assert due(database, 1) == IDS
@@ -219,7 +219,7 @@ def test_a_failed_picture_is_due_again_after_its_pause(database: Database) -> No
         assert any_picture_due(session, CHANNEL, at(1))
 
 
-def test_a_job_names_what_the_api_named_and_what_the_store_has(database: Database) -> None:
+def test_a_job_has_the_urls_of_the_api_and_the_stored_validators(database: Database) -> None:
     pictures(database, fetched("v2"))
     with database.write() as session:
         add_video(session, "v4", api_item=None)
@@ -239,7 +239,7 @@ def test_a_job_names_what_the_api_named_and_what_the_store_has(database: Databas
     assert [by_id[name].thumbnails for name in ("v4", "v5", "v6", "v7")] == [{}, {}, {}, {}]
 
 
-def test_a_refresh_makes_stored_pictures_due_whose_video_it_has_read(database: Database) -> None:
+def test_a_refresh_makes_thumbnails_of_read_videos_due(database: Database) -> None:
     """The thumbnail of a video whose details a refresh has not read yet is fetched with those details."""
     pictures(database, *(fetched(video_id) for video_id in IDS), now=at(1))
     begun = at(2)
@@ -263,7 +263,7 @@ def record(session: Session, outcomes: Sequence[PictureOutcome], hour: int) -> P
     return record_pictures(session, outcomes, now=at(hour), started_at=at(hour))
 
 
-def test_pictures_recorded_by_two_at_once_are_there_once_with_one_version(database: Database) -> None:
+def test_thumbnails_recorded_by_two_concurrent_writers_are_stored_once(database: Database) -> None:
     names = [f"w{n:02}" for n in range(30)]
     page(database, *(listed(name) for name in names))
     read_details(database, *(details(name, "t") for name in names))
@@ -280,7 +280,7 @@ def test_pictures_recorded_by_two_at_once_are_there_once_with_one_version(databa
     assert history(database, "w03") == [("t", sha(f"{turn} 1".encode())) for turn in range(6)]
 
 
-def test_what_one_fetched_and_the_other_could_not_is_written_by_both_without_a_deadlock(database: Database) -> None:
+def test_a_success_and_a_failure_are_recorded_concurrently_without_a_deadlock(database: Database) -> None:
     names = [f"w{n:02}" for n in range(40)]
     page(database, *(listed(name) for name in names))
 
@@ -301,7 +301,7 @@ def test_what_one_fetched_and_the_other_could_not_is_written_by_both_without_a_d
     assert {the_video(database, name).picture_sha256 for name in names} == {sha(b"7 0"), sha(b"7 1")}
 
 
-def test_failures_met_by_two_at_once_are_one_row_each(database: Database) -> None:
+def test_failures_recorded_by_two_concurrent_writers_are_one_row_each(database: Database) -> None:
     failed = [FailedPicture(video_id, "u", "404") for video_id in IDS]
     at_once(database, partial(record, outcomes=failed, hour=0), partial(record, outcomes=failed[::-1], hour=0))
     for video_id in IDS:

@@ -70,7 +70,7 @@ def write(url: str, files: dict[str, bytes]) -> None:
     open_place(url).put_many(files)
 
 
-def test_thumbnails_move_out_and_back(filled: Database, place_url: str) -> None:
+def test_thumbnails_move_to_a_place_and_back(filled: Database, place_url: str) -> None:
     moved = move_pictures(filled, place_url)
     assert (moved.moved, moved.unsound, moved.kept) == (len(FILES), (), ())
     assert (stored(filled), in_rows(filled), listed(place_url)) == (FILES, 0, set(FILES))
@@ -86,7 +86,7 @@ def test_thumbnails_move_out_and_back(filled: Database, place_url: str) -> None:
     assert move_pictures(filled, place_url).moved == len(FILES)  # another store can use the empty place
 
 
-def test_a_folder_moved_by_other_means_is_taken_into_use(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_folder_moved_by_other_means_can_be_used(sqlite_database: Database, tmp_path: Path) -> None:
     fill(sqlite_database, FILES)
     old, new = tmp_path / "old", tmp_path / "new"
     move_pictures(sqlite_database, folder_url(old))
@@ -96,7 +96,7 @@ def test_a_folder_moved_by_other_means_is_taken_into_use(sqlite_database: Databa
     assert stored(sqlite_database) == FILES
 
 
-def test_lost_and_half_written_files_are_found_and_due_again(filled: Database, place_url: str) -> None:
+def test_lost_and_truncated_files_are_found_and_due_again(filled: Database, place_url: str) -> None:
     move_pictures(filled, place_url)
     lost, half, *_, whole = DIGESTS
     open_place(place_url).delete_many([lost])
@@ -143,7 +143,7 @@ def test_files_without_a_row_are_counted_and_deleted_after_an_hour(filled: Datab
     assert listed(place_url) == set(FILES)
 
 
-def test_an_empty_place_is_not_taken_for_lost_thumbnails(filled: Database, place_url: str) -> None:
+def test_an_empty_place_is_an_error_and_not_lost_thumbnails(filled: Database, place_url: str) -> None:
     """Such as a folder that is not mounted."""
     move_pictures(filled, place_url)
     place = open_place(place_url)
@@ -166,7 +166,7 @@ def test_two_stores_do_not_share_a_place(filled: Database, place_url: str, tmp_p
     assert stored(filled) == FILES
 
 
-def test_the_store_remembers_where_its_thumbnails_are(store_url: str, place_url: str, tmp_path: Path) -> None:
+def test_the_store_records_the_place_of_its_thumbnails(store_url: str, place_url: str, tmp_path: Path) -> None:
     with open_database(store_url) as database:
         with pytest.raises(BadPicturesUrl):
             expect_pictures(database, "s3://")
@@ -207,7 +207,7 @@ def test_a_bad_url_is_refused_without_its_secrets(url: str) -> None:
     assert SECRET not in str(refused.value)
 
 
-def test_a_slow_object_store_is_asked_again(sqlite_database: Database, bucket: ObjectStore) -> None:
+def test_requests_to_a_slow_object_store_are_retried(sqlite_database: Database, bucket: ObjectStore) -> None:
     fill(sqlite_database, FILES)
     bucket.failing(3, "503 Slow Down", "SlowDown")
     assert move_pictures(sqlite_database, bucket.url).moved == len(FILES)
@@ -236,7 +236,7 @@ def test_requests_time_out(
 
 
 @pytest.mark.parametrize(("status", "code"), [("403 Forbidden", "AccessDenied"), ("404 Not Found", "NoSuchBucket")])
-def test_what_the_object_store_refuses_is_said_in_one_line(
+def test_errors_of_the_object_store_are_one_line(
     sqlite_database: Database, bucket: ObjectStore, status: str, code: str
 ) -> None:
     fill(sqlite_database, FILES)
@@ -281,13 +281,13 @@ def test_a_refused_batch_leaves_no_row_without_its_file(sqlite_database: Databas
     assert real_only_for.head_object(Bucket=bucket.bucket, Key=f"some/prefix/{MARK}")
 
 
-def test_without_credentials_there_is_a_clear_error(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_a_clear_error(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(PicturesUnavailable, match="AWS_ACCESS_KEY_ID"):
         open_place(bucket.url)
 
 
-def test_a_process_that_has_not_heard_of_a_move_can_still_read_and_write(
+def test_a_process_that_started_before_a_move_can_read_and_write(
     filled: Database, place_url: str, tmp_path: Path
 ) -> None:
     with open_database(filled.url.render_as_string(hide_password=False)) as before:

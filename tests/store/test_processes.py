@@ -19,7 +19,7 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.processes
-def test_a_process_lives_until_it_ends() -> None:
+def test_a_process_is_alive_until_it_ends() -> None:
     with sleeper() as process:
         now = utc_now()
         assert is_alive(process.pid, now + timedelta(seconds=5))
@@ -30,24 +30,24 @@ def test_a_process_lives_until_it_ends() -> None:
         assert not is_alive(process.pid, now)
 
 
-def test_this_process_has_not_begun_yet() -> None:
+def test_this_process_counts_as_a_different_process() -> None:
     assert not is_alive(os.getpid(), utc_now())
 
 
 @pytest.mark.processes
-def test_a_number_that_is_used_again_is_another_process() -> None:
+def test_a_reused_process_id_is_another_process() -> None:
     with sleeper() as process:
         assert not is_alive(process.pid, utc_now() - timedelta(minutes=1))
         process.kill()
 
 
-def test_a_process_that_may_not_be_asked_lives() -> None:
+def test_a_process_that_cannot_be_signalled_is_alive() -> None:
     assert is_alive(1, utc_now())
 
 
 @pytest.mark.processes
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
-def test_a_known_start_tells_a_process_whatever_the_clock_says() -> None:
+def test_a_recorded_start_identifies_a_process_for_any_clock() -> None:
     with sleeper() as process:
         long_ago, start = utc_now() - timedelta(days=400), start_of(process.pid)
         assert start is not None

@@ -24,7 +24,7 @@ def reader(store_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def test_a_query_gives_columns_and_rows(reader: Database) -> None:
+def test_a_query_returns_columns_and_rows(reader: Database) -> None:
     with run_query(reader, "SELECT units, key_fingerprint AS \"a:b\", '100%' AS share FROM quota_day") as answer:
         assert answer.columns == ("units", "a:b", "share")
         assert [tuple(row) for row in answer.rows] == [(7, "k", "100%")]
@@ -42,7 +42,7 @@ def test_a_query_gives_columns_and_rows(reader: Database) -> None:
         "",
     ],
 )
-def test_what_is_no_query_is_refused(reader: Database, sql: str) -> None:
+def test_statements_that_are_not_queries_are_refused(reader: Database, sql: str) -> None:
     with pytest.raises(BadQuery), run_query(reader, sql) as answer:
         list(answer.rows)
     with run_query(reader, "SELECT units FROM quota_day") as answer:
@@ -60,7 +60,7 @@ def test_what_is_no_query_is_refused(reader: Database, sql: str) -> None:
         ("SELECT units FROM quota_day WHERE", False),
     ],
 )
-def test_only_what_would_write_is_told_that_this_reads(reader: Database, sql: str, refused: bool) -> None:
+def test_only_writing_statements_get_the_read_only_error(reader: Database, sql: str, refused: bool) -> None:
     with pytest.raises(BadQuery, match=r"^the query failed \(") as caught, run_query(reader, sql) as answer:
         list(answer.rows)
     assert str(caught.value).endswith("); this command only reads") is refused
@@ -76,7 +76,7 @@ def test_only_what_would_write_is_told_that_this_reads(reader: Database, sql: st
         "DETACH main",
     ],
 )
-def test_no_other_file_is_opened_or_made(migrated_sqlite_url: str, tmp_path: Path, sql: str) -> None:
+def test_no_other_file_is_opened_or_created(migrated_sqlite_url: str, tmp_path: Path, sql: str) -> None:
     reader = open_database(migrated_sqlite_url, read_only=True)
     there = sorted(tmp_path.iterdir())
     message = "the statement would open or create another file; this command only reads the store"

@@ -36,21 +36,21 @@ def test_the_day_starts_at_midnight_pacific_time(instant: str, day: date) -> Non
 
 
 @given(st.datetimes(timezones=st.timezones(), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
-def test_the_day_is_that_of_the_instant_whatever_zone_it_is_given_in(instant: datetime) -> None:
+def test_the_day_does_not_depend_on_the_time_zone_of_the_value(instant: datetime) -> None:
     utc = instant.astimezone(UTC)
     assert quota_day(instant) == quota_day(utc)
     assert timedelta(0) <= utc.date() - quota_day(utc) <= timedelta(days=1)
 
 
 @given(st.datetimes(timezones=st.timezones(), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
-def test_the_next_day_starts_where_this_one_ends(instant: datetime) -> None:
+def test_the_next_day_starts_at_the_end_of_the_day(instant: datetime) -> None:
     start = next_quota_day(instant)
     assert timedelta(0) < start - instant.astimezone(UTC) <= timedelta(hours=25)
     assert quota_day(start) == quota_day(instant) + timedelta(days=1)
     assert quota_day(start - timedelta(microseconds=1)) == quota_day(instant)
 
 
-def test_units_add_up_by_day_and_key(database: Database) -> None:
+def test_units_are_summed_by_day_and_key(database: Database) -> None:
     before, after = (datetime(2024, 7, 1, hour, tzinfo=UTC) for hour in (6, 7))
     with database.write() as session:
         add_units(session, "key1", 3, before)
@@ -66,13 +66,13 @@ def test_units_add_up_by_day_and_key(database: Database) -> None:
         assert units_spent(session, date(2024, 7, 2)) == 0
 
 
-def test_nothing_spent_leaves_no_row(database: Database) -> None:
+def test_zero_units_write_no_row(database: Database) -> None:
     with database.write() as session:
         add_units(session, "key", 0, NOON)
     assert count(database, QuotaDay) == 0
 
 
-def test_units_spent_by_several_at_once_are_all_counted(database: Database) -> None:
+def test_units_of_concurrent_writers_add_up(database: Database) -> None:
     for _ in range(10):
         at_once(database, *(lambda session, n=n: add_units(session, "key", n, NOON) for n in (1, 2, 3)))
     with database.read() as session:

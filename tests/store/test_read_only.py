@@ -83,7 +83,7 @@ def close_to_writers(store: Path, what: str) -> None:
 @pytest.mark.parametrize("what", ["file", "folder", "file and folder"])
 @pytest.mark.parametrize("read_only", [False, True])
 @pytest.mark.parametrize("journal", ["wal", "delete"])
-def test_without_the_right_to_write_a_store_is_read_and_nothing_is_left(
+def test_without_write_permission_a_store_is_read_and_no_file_is_left(
     store: Path, place: Path, what: str, read_only: bool, journal: str
 ) -> None:
     with sqlite3.connect(store) as plain:
@@ -108,7 +108,7 @@ def test_without_the_right_to_write_a_store_is_read_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_a_store_that_was_not_closed(store: Path, index: bool) -> None:
+def test_a_store_with_an_unmerged_log(store: Path, index: bool) -> None:
     """The rows in its log are read, or the error says why not."""
     writer = open_database(f"sqlite:///{store}")
     with writer.write() as session:
@@ -131,7 +131,7 @@ def test_a_store_that_was_not_closed(store: Path, index: bool) -> None:
     as_user(act)
 
 
-def test_what_is_changed_while_it_is_read_is_not_trusted(store: Path) -> None:
+def test_a_change_during_an_unlocked_read_is_an_error(store: Path) -> None:
     store.parent.chmod(0o755)
     close_to_writers(store, "folder")
     go, went = os.pipe(), os.pipe()
@@ -163,7 +163,7 @@ def test_what_is_changed_while_it_is_read_is_not_trusted(store: Path) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_store_that_needs_a_migration_can_not_be_read(place: Path) -> None:
+def test_a_store_that_needs_a_migration_cannot_be_read(place: Path) -> None:
     path = place / "store" / "old.db"
     path.parent.mkdir()
     engine = create_engine(f"sqlite:///{path}")

@@ -164,7 +164,7 @@ def all_text(session: Session) -> str:
     return repr(rows)
 
 
-def test_a_channels_data_goes_and_the_runs_figures_stay(database: Database) -> None:
+def test_removal_deletes_the_data_and_keeps_the_metrics_of_runs(database: Database) -> None:
     with database.write() as session:
         run_id, snapshot_id, _ = fill(session)
         contents = contents_of(session, "UC1")
@@ -211,7 +211,7 @@ def test_a_channels_data_goes_and_the_runs_figures_stay(database: Database) -> N
         remove(database)
 
 
-def test_runs_that_are_kept_can_be_repeated_until_they_go_too(database: Database) -> None:
+def test_kept_runs_can_be_repeated_until_their_removal(database: Database) -> None:
     with database.write() as session:
         _, snapshot_id, examples = fill(session)
     remove(database, keep_runs=True)
@@ -236,7 +236,7 @@ def test_runs_that_are_kept_can_be_repeated_until_they_go_too(database: Database
             load_examples(session, snapshot_id)
 
 
-def test_without_runs_nothing_is_left(database: Database) -> None:
+def test_without_runs_no_row_is_left(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "one", split="train")
@@ -247,7 +247,7 @@ def test_without_runs_nothing_is_left(database: Database) -> None:
             assert count(session, table) == 0
 
 
-def test_a_channel_that_comes_back_is_new_and_its_videos_keep_their_splits(database: Database) -> None:
+def test_a_channel_added_again_is_new_and_its_videos_keep_their_splits(database: Database) -> None:
     with database.write() as session:
         _, snapshot_id, examples = fill(session)
         channel = session.get_one(Channel, "UC1")
@@ -296,7 +296,7 @@ def test_a_channel_in_use_is_not_removed(database: Database) -> None:
     with pytest.raises(InUse):
         remove(database, is_alive=alive)
     with database.write() as session:
-        # On another machine, with a recent sign of life.
+        # On another machine, with a recent heartbeat.
         session.get_one(SyncRun, sync_id).host = "elsewhere"
     with pytest.raises(InUse):
         remove(database)
@@ -330,7 +330,7 @@ with open_database(sys.argv[1]).write() as session:
 
 
 @pytest.mark.processes
-def test_a_process_that_is_killed_removes_nothing_by_halves(database: Database) -> None:
+def test_a_killed_removal_is_rolled_back(database: Database) -> None:
     with database.write() as session:
         fill(session)
     with database.read() as session:

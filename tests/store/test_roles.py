@@ -37,7 +37,7 @@ def roles(postgres_server: str, postgres_url: str) -> Iterator[list[str]]:
             connection.execute(f"DROP ROLE {name}".encode())
 
 
-def test_a_role_that_owns_only_a_schema_can_keep_a_store_there(roles: list[str], sqlite_database: Database) -> None:
+def test_a_role_that_owns_only_a_schema_can_create_a_store_in_it(roles: list[str], sqlite_database: Database) -> None:
     fill(sqlite_database, 12)
     with open_database(roles[0]) as first, open_database(roles[1]) as second:
         copied = copy_store(sqlite_database, first)
@@ -52,7 +52,7 @@ def test_a_role_that_owns_only_a_schema_can_keep_a_store_there(roles: list[str],
             assert [rows_as_dicts(one, count)[0]["n"] for one in (session, other)] == [12, 3]
 
 
-def test_a_role_without_a_schema_is_told_so(roles: list[str], postgres_url: str) -> None:
+def test_a_role_without_a_schema_gets_a_clear_error(roles: list[str], postgres_url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="search_path|schema"):
         open_database(_url_of(postgres_url, make_url(roles[0]).username or "", "nowhere"))
 
@@ -73,7 +73,7 @@ def test_a_superuser_is_advised_to_use_another_role(postgres_url: str) -> None:
         "SET default_transaction_read_only = off; CREATE TABLE x (y int)",
     ],
 )
-def test_a_query_of_a_plain_role_reads_only_the_store(roles: list[str], sql: str) -> None:
+def test_a_query_of_an_ordinary_role_reads_only_the_store(roles: list[str], sql: str) -> None:
     open_database(roles[0]).close()
     with (
         open_database(roles[0], read_only=True) as database,

@@ -42,12 +42,12 @@ def _picture(content: bytes, mime: str = "image/jpeg") -> dict[str, Any]:
 
 
 def _rows(database: Database) -> list[tuple[Any, ...]]:
-    """All videos as the database itself shows them, ids left out."""
+    """All rows of `video` as the database returns them, without ids."""
     with database.read() as session:
         return [tuple(row[1:]) for row in session.execute(text("SELECT * FROM video ORDER BY id"))]
 
 
-def test_an_inserted_row_is_the_one_that_sqlalchemy_inserts(database: Database) -> None:
+def test_an_inserted_row_equals_a_row_that_sqlalchemy_inserts(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         session.execute(insert(Video), [_video("1")])
@@ -58,7 +58,7 @@ def test_an_inserted_row_is_the_one_that_sqlalchemy_inserts(database: Database) 
     assert third == fourth != first
 
 
-def test_an_update_changes_the_columns_named_and_no_other_row(database: Database) -> None:
+def test_an_update_changes_only_the_named_columns_of_its_rows(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         insert_rows(session, Video, [_video(video_id) for video_id in "123"])
@@ -79,7 +79,7 @@ def test_an_update_changes_the_columns_named_and_no_other_row(database: Database
     assert [video.published_at for video in found] == [ELSEWHERE] * 3
 
 
-def test_a_known_row_stays_as_it_was_where_that_is_asked_for(database: Database) -> None:
+def test_skip_known_keeps_existing_rows(database: Database) -> None:
     with database.write() as session:
         insert_rows(session, Picture, [_picture(b"\0\xff")])
         insert_rows(session, Picture, [_picture(b"\0\xff", mime="image/png"), _picture(b"new")], skip_known=True)
@@ -90,7 +90,7 @@ def test_a_known_row_stays_as_it_was_where_that_is_asked_for(database: Database)
         insert_rows(session, Picture, [_picture(b"new")])
 
 
-def test_an_update_of_a_row_that_is_not_there_fails_and_changes_none(database: Database) -> None:
+def test_an_update_of_a_missing_row_fails_and_changes_no_row(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         insert_rows(session, Video, [_video("1"), _video("3")])
@@ -101,7 +101,7 @@ def test_an_update_of_a_row_that_is_not_there_fails_and_changes_none(database: D
         assert set(session.scalars(select(Video.title))) == {_video("1")["title"]}
 
 
-def test_what_is_pending_in_the_session_goes_first(database: Database) -> None:
+def test_pending_objects_of_the_session_are_written_first(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         session.add(Video(**_video("1")))
@@ -110,7 +110,7 @@ def test_what_is_pending_in_the_session_goes_first(database: Database) -> None:
         assert session.scalars(select(Video.title)).all() == ["changed"]
 
 
-def test_no_rows_are_no_statement(database: Database) -> None:
+def test_no_rows_execute_no_statement(database: Database) -> None:
     with database.write() as session:
         insert_rows(session, Video, [])
         update_rows(session, Video, [])

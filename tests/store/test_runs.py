@@ -76,7 +76,7 @@ def rank(video: str, place: int, top: str, **columns: Any) -> dict[str, Any]:
     return {**given, "video_id": video, "rank": place, "top_video_id": top, **columns}
 
 
-def test_a_run_is_there_from_its_start_and_ends_done(database: Database) -> None:
+def test_a_run_exists_from_its_start_and_ends_done(database: Database) -> None:
     before = utc_now()
     with database.write() as session:
         run_id = start(session)
@@ -104,7 +104,7 @@ def test_a_run_is_there_from_its_start_and_ends_done(database: Database) -> None
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_a_run_that_did_not_come_through_says_why(database: Database, status: str) -> None:
+def test_a_failed_run_has_its_error(database: Database, status: str) -> None:
     with database.write() as session:
         run_id = start(session)
         end_run(session, run_id, status, error="too few pairs; sync more")
@@ -125,7 +125,7 @@ def test_a_run_that_did_not_come_through_says_why(database: Database, status: st
     ]
 
 
-def test_a_status_that_is_none_is_refused(database: Database) -> None:
+def test_an_invalid_status_is_refused(database: Database) -> None:
     with database.write() as session:
         run_id = start(session)
     with pytest.raises(StoreError), database.write() as session:
@@ -134,7 +134,7 @@ def test_a_status_that_is_none_is_refused(database: Database) -> None:
         assert get_run(session, run_id).status == "running"
 
 
-def test_the_end_of_one_run_leaves_the_others_alone(database: Database) -> None:
+def test_the_end_of_a_run_does_not_change_others(database: Database) -> None:
     with database.write() as session:
         one, two, three = start(session), start(session), start(session)
         end_run(session, two, "done")
@@ -150,7 +150,7 @@ def test_the_end_of_one_run_leaves_the_others_alone(database: Database) -> None:
         assert newest.id == two
 
 
-def test_running_runs_whose_process_is_gone_become_interrupted(database: Database) -> None:
+def test_running_runs_of_ended_processes_become_interrupted(database: Database) -> None:
     asked: list[tuple[str, int, datetime]] = []
 
     def has_ended(host: str, pid: int, started_at: datetime, _start: int | None) -> bool:
@@ -182,7 +182,7 @@ def test_running_runs_whose_process_is_gone_become_interrupted(database: Databas
         assert asked[0][2].utcoffset() == timedelta(0)
 
 
-def test_steps_are_appended_and_come_in_order(database: Database) -> None:
+def test_steps_are_appended_and_read_in_order(database: Database) -> None:
     rows = [{"step": n, "epoch": n / 4, "loss": 3.0 - n / 10, "learning_rate": 1e-4 * (8 - n) / 8} for n in range(1, 9)]
     with database.write() as session:
         run_id, other = start(session), start(session)
@@ -209,7 +209,7 @@ def test_a_step_is_recorded_once(database: Database) -> None:
         assert [step.loss for step in steps(session, run_id)] == [2.0]
 
 
-def test_run_history_shows_the_right_figures(database: Database) -> None:
+def test_run_history_has_the_recorded_metrics(database: Database) -> None:
     """One row per run, with recall@1 from thumbnail to title over all channels, among many other figures."""
     noise = [
         metric(0.01, direction="title_to_thumbnail"),
@@ -264,7 +264,7 @@ def test_run_history_shows_the_right_figures(database: Database) -> None:
     assert (second["test_recall_at_1"], second["base_test_recall_at_1"], second["n_train"]) == (0.125, None, None)
 
 
-def test_evaluations_come_in_a_fixed_order(database: Database) -> None:
+def test_evaluations_are_read_in_a_fixed_order(database: Database) -> None:
     rows = [
         metric(0.1, model=model, split=split, metric=name)
         for model in ("base", "tuned")
@@ -280,7 +280,7 @@ def test_evaluations_come_in_a_fixed_order(database: Database) -> None:
     assert order[0] == order[1] == [(row["model"], row["split"], row["metric"]) for row in rows]
 
 
-def test_run_errors_show_what_was_ranked_wrong_as_the_run_saw_it(database: Database) -> None:
+def test_run_errors_have_the_titles_of_the_snapshot(database: Database) -> None:
     with database.write() as session:
         run_id = start(session, snapshot_id=snapshot(session))
         add_ranks(
@@ -345,7 +345,7 @@ def test_ranks_are_read_by_model_direction_and_split(database: Database) -> None
         assert ranks(session, run_id, "base", "thumbnail_to_title", "test") == {}
 
 
-def test_pairs_of_a_snapshot_are_those_of_its_time(database: Database) -> None:
+def test_pairs_of_a_snapshot_are_unchanged_by_later_syncs(database: Database) -> None:
     with database.write() as session:
         made = snapshot(session)
         add_video(session, "later")
@@ -360,7 +360,7 @@ def test_pairs_of_a_snapshot_are_those_of_its_time(database: Database) -> None:
         assert snapshot_pairs(session, made, []) == {}
 
 
-def test_a_run_that_is_not_there_is_named(database: Database) -> None:
+def test_an_unknown_run_is_named(database: Database) -> None:
     with database.read() as session:
         assert list_runs(session) == []
         for number in (9, *NO_IDS):

@@ -45,7 +45,7 @@ def fill(session: Session) -> list[ExampleRow]:
     ]
 
 
-def test_a_snapshot_comes_back_as_it_was_saved(database: Database) -> None:
+def test_a_saved_snapshot_is_loaded_unchanged(database: Database) -> None:
     before = utc_now()
     with database.write() as session:
         examples = fill(session)
@@ -61,7 +61,7 @@ def test_a_snapshot_comes_back_as_it_was_saved(database: Database) -> None:
     assert before <= info.created_at <= utc_now()
 
 
-def test_examples_come_in_their_own_order_however_they_were_given(database: Database) -> None:
+def test_examples_are_loaded_in_order_of_their_positions(database: Database) -> None:
     with database.write() as session:
         examples = fill(session)
         snapshot, _ = save_snapshot(session, "f" * 64, {}, {}, examples[::-1])
@@ -69,7 +69,7 @@ def test_examples_come_in_their_own_order_however_they_were_given(database: Data
         assert load_examples(session, snapshot) == examples
 
 
-def test_a_triplet_is_rebuilt_after_titles_and_pictures_changed(database: Database) -> None:
+def test_a_triplet_is_rebuilt_after_titles_and_thumbnails_changed(database: Database) -> None:
     with database.write() as session:
         examples = fill(session)
         snapshot, _ = save_snapshot(session, "f" * 64, SETTINGS, {}, examples)
@@ -103,7 +103,7 @@ def test_the_same_content_is_stored_once_and_never_changed(database: Database) -
         assert newest_snapshot(session) == other
 
 
-def test_snapshots_saved_at_once_are_one(database: Database) -> None:
+def test_equal_snapshots_saved_concurrently_are_one(database: Database) -> None:
     with database.write() as session:
         examples = fill(session)
     barrier = threading.Barrier(4)
@@ -151,7 +151,7 @@ def test_a_snapshot_may_be_empty(database: Database) -> None:
         assert snapshot_info(session, snapshot).counts == {"train": 0, "valid": 0, "test": 0}
 
 
-def test_a_snapshot_that_is_not_there_is_named(database: Database) -> None:
+def test_an_unknown_snapshot_is_named(database: Database) -> None:
     with database.read() as session:
         assert newest_snapshot(session) is None
         for number in (7, *NO_IDS):
@@ -161,7 +161,7 @@ def test_a_snapshot_that_is_not_there_is_named(database: Database) -> None:
                 load_examples(session, number)
 
 
-def test_a_snapshots_span(database: Database) -> None:
+def test_the_span_of_a_snapshot(database: Database) -> None:
     with database.write() as session:
         examples = [replace(row, group_id="g") if row.position < 3 else row for row in fill(session)]
         snapshot, _ = save_snapshot(session, "f" * 64, {}, {}, examples)

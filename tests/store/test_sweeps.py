@@ -61,7 +61,7 @@ def trial_run(seed: int, *figures: dict[str, Any], status: str = "done", **colum
     return TrialRun(known, taken, list(figures))
 
 
-def test_a_trials_runs_are_read_as_scores(database: Database) -> None:
+def test_runs_of_a_trial_are_read_as_scores(database: Database) -> None:
     with database.write() as session:
         sweep, other = start(session), start(session)
         add_trial_runs(session, other, 0, [trial_run(1, figure("recall@1", 1.0))])
@@ -95,7 +95,7 @@ def test_a_trials_runs_are_read_as_scores(database: Database) -> None:
         assert recalls_of(session, scores[0].run_id) == {"tuned": {"valid": Recall(0.5, 8, 0.5, 0.5)}}
 
 
-def test_a_trial_is_there_whole_or_not_at_all(database: Database) -> None:
+def test_a_trial_is_stored_completely_or_not_at_all(database: Database) -> None:
     bad = trial_run(2, figure("recall@1", 0.5, split="nowhere"))
     with database.write() as session:
         sweep = start(session)
@@ -106,7 +106,7 @@ def test_a_trial_is_there_whole_or_not_at_all(database: Database) -> None:
         assert list(sweep_runs(session, sweep)) == []
 
 
-def test_trials_are_no_models_and_no_points_of_a_plot(database: Database) -> None:
+def test_trials_are_neither_models_nor_points_of_a_plot(database: Database) -> None:
     with database.write() as session:
         sweep = start(session)
         add_trial_runs(session, sweep, 0, [trial_run(1, figure("recall@1", 0.5))])
@@ -116,7 +116,7 @@ def test_trials_are_no_models_and_no_points_of_a_plot(database: Database) -> Non
         assert winner_run(session, sweep) is None
 
 
-def test_the_winners_run_is_the_one_that_is_done(database: Database) -> None:
+def test_the_run_of_the_winner_is_the_done_run(database: Database) -> None:
     with database.write() as session:
         sweep = start(session)
         given = {**COLUMNS, "seed": 42, "settings": {}, "sweep_id": sweep}
@@ -131,7 +131,7 @@ def test_the_winners_run_is_the_one_that_is_done(database: Database) -> None:
         assert winner.id == done
 
 
-def test_only_a_sweep_that_was_stopped_is_opened_again(database: Database) -> None:
+def test_only_a_stopped_sweep_is_reopened(database: Database) -> None:
     with database.write() as session:
         sweep = start(session)
         assert not reopen_sweep(session, sweep, {}, "there", 2), "it runs"
@@ -149,7 +149,7 @@ def test_only_a_sweep_that_was_stopped_is_opened_again(database: Database) -> No
         assert row.started_at >= before, "its process is younger than the sweep's first one"
 
 
-def test_a_sweep_that_is_not_there_is_named(database: Database) -> None:
+def test_an_unknown_sweep_is_named(database: Database) -> None:
     for number in (99, *NO_IDS):
         with pytest.raises(NotFound, match=f"there is no sweep {number}; "), database.write() as session:
             reopen_sweep(session, number, {}, "there", 2)
@@ -157,7 +157,7 @@ def test_a_sweep_that_is_not_there_is_named(database: Database) -> None:
             get_sweep(session, number)
 
 
-def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
+def test_sweeps_of_ended_processes_are_marked(database: Database) -> None:
     def has_ended(host: str, pid: int, _started_at: datetime, _start: int | None) -> bool:
         return (host, pid) == ("here", 1)
 
@@ -174,7 +174,7 @@ def test_sweeps_of_dead_processes_are_marked(database: Database) -> None:
         assert "ended unexpectedly" in str(get_sweep(session, dead).error)
 
 
-def test_a_sweep_that_ends_while_it_is_looked_at_keeps_its_end(migrated_postgres_url: str) -> None:
+def test_a_sweep_that_ends_while_it_is_checked_keeps_its_end(migrated_postgres_url: str) -> None:
     """On SQLite a writer is alone. Here one may end its sweep, and then its process, after the sweep was read."""
     with closing(open_database(migrated_postgres_url)) as database:
         with database.write() as session:

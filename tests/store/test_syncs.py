@@ -30,9 +30,9 @@ from store.youtube import (
     last_syncs,
     mark_refreshed,
     quota_day,
+    record_heartbeat,
     record_page,
     refresh_began,
-    say_alive,
     sync_of_another,
     units_spent,
 )
@@ -54,7 +54,7 @@ def run(database: Database) -> int:
     return begin(database)
 
 
-def test_a_run_starts_at_zero_and_every_counter_adds_up(database: Database, run: int) -> None:
+def test_counters_start_at_zero_and_add_up(database: Database, run: int) -> None:
     first = SyncCounts(1, 2, 3, 4, 5, 6, 7, 8, 9)
     other = begin(database)
     with database.write() as session:
@@ -70,7 +70,7 @@ def test_a_run_starts_at_zero_and_every_counter_adds_up(database: Database, run:
     assert (untouched.listed, untouched.units, untouched.finished_at, untouched.seconds) == (0, 0, None, None)
 
 
-def test_counters_and_what_they_count_are_kept_or_lost_together(database: Database, run: int) -> None:
+def test_counters_are_committed_with_the_rows_that_they_count(database: Database, run: int) -> None:
     def killed_half_way() -> None:
         with database.write() as session:
             brought = record_page(session, CHANNEL, [listed("v1")], now=T0, known_until=None)
@@ -87,7 +87,7 @@ def test_counters_and_what_they_count_are_kept_or_lost_together(database: Databa
     assert count(database, Video) == 0
 
 
-def test_counts_of_several_writers_at_once_are_all_there(database: Database, run: int) -> None:
+def test_counts_of_concurrent_writers_add_up(database: Database, run: int) -> None:
     def one_more(session: Any) -> None:
         add_counts(session, run, SyncCounts(requests=1, units=1), key_fingerprint="k", now=T0)
 
@@ -108,7 +108,7 @@ def test_counts_of_several_writers_at_once_are_all_there(database: Database, run
         ("interrupted", False),
     ],
 )
-def test_only_a_whole_sync_moves_the_channels_last_good_one(
+def test_only_complete_and_unchanged_syncs_set_synced_at(
     database: Database, run: int, status: SyncStatus, is_good: bool
 ) -> None:
     with database.write() as session:
@@ -121,7 +121,7 @@ def test_only_a_whole_sync_moves_the_channels_last_good_one(
         assert get_channel(session, "UCother").synced_at is None
 
 
-def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Database, run: int) -> None:
+def test_only_runs_of_ended_processes_are_marked_as_interrupted(database: Database, run: int) -> None:
     dead = {1, 2}
     runs = {
         "dead": run,
@@ -159,8 +159,8 @@ def test_a_run_whose_process_is_gone_is_interrupted_and_no_other(database: Datab
     assert (rows["done"].finished_at, rows["done"].error) == (at(1), None)
 
 
-def test_machines_with_different_clocks_keep_each_others_syncs(migrated_postgres_url: str) -> None:
-    """Each machine writes and judges signs of life by the server's clock."""
+def test_different_clocks_do_not_end_syncs_of_other_machines(migrated_postgres_url: str) -> None:
+    """Each machine writes and judges heartbeats by the server's clock."""
     opened = open_database(migrated_postgres_url)
     with opened.write() as session:
         add_channel(session)
@@ -169,11 +169,11 @@ def test_machines_with_different_clocks_keep_each_others_syncs(migrated_postgres
     for run_id, now in zip(running, clocks, strict=True):
         with opened.write() as session:
             add_counts(session, run_id, SyncCounts(new=1), key_fingerprint="k", now=now)
-            say_alive(session, run_id, now)
+            record_heartbeat(session, run_id, now)
             assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 0
             assert being_synced(session, now) == {CHANNEL}
         with opened.write() as session:
-            # One that is silent is given up by all of them.
+            # All machines mark a silent sync as interrupted.
             silent = begin_sync(session, CHANNEL, "full", host="silent", pid=1, now=now)
             session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=clock(session, now) - 2 * LEASE))
             assert end_stale_syncs(session, CHANNEL, host="here", is_alive=is_alive, now=now) == 1
@@ -181,14 +181,14 @@ def test_machines_with_different_clocks_keep_each_others_syncs(migrated_postgres
 
 
 @pytest.mark.parametrize("host", ["here", "there"])
-def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(database: Database, host: str) -> None:
+def test_a_run_without_heartbeats_is_marked_as_interrupted_on_any_machine(database: Database, host: str) -> None:
     with database.write() as session:
         add_channel(session)
     silent, counting, telling, old = (begin(database, host=host) for _ in range(4))
     with database.write() as session:
         add_counts(session, counting, SyncCounts(listed=1), key_fingerprint="k", now=at(1))
-        say_alive(session, telling, at(1))
-        # A row of a version that gave no signs of life.
+        record_heartbeat(session, telling, at(1))
+        # A row of a version that sent no heartbeats.
         session.execute(update(SyncRun).where(SyncRun.id == old).values(seen_at=None))
         long_ago = clock(session, at(1.1)) - 1.1 * LEASE
         session.execute(update(SyncRun).where(SyncRun.id == silent).values(seen_at=long_ago))
@@ -201,7 +201,7 @@ def test_a_run_that_was_not_heard_of_for_long_is_interrupted_wherever_it_ran(dat
     assert "10 minutes" in (rows[silent].error or "")
 
 
-def test_a_channel_is_left_to_who_is_at_work_or_has_just_been(database: Database, run: int) -> None:
+def test_a_channel_that_is_or_was_just_synced_is_skipped(database: Database, run: int) -> None:
     def other(since: datetime, channel: str = CHANNEL) -> int | None:
         with database.write() as session:
             found = sync_of_another(session, channel, since, at(99))
@@ -217,7 +217,7 @@ def test_a_channel_is_left_to_who_is_at_work_or_has_just_been(database: Database
     assert other(at(2)) is None
 
 
-def test_of_processes_that_ask_for_a_channel_at_once_one_gets_it(database: Database, run: int) -> None:
+def test_of_concurrent_processes_one_gets_the_channel(database: Database, run: int) -> None:
     with database.write() as session:
         finish_sync(session, run, "complete", seconds=1, error=None, now=T0)
     for hour in range(1, 11):
@@ -233,7 +233,7 @@ def test_of_processes_that_ask_for_a_channel_at_once_one_gets_it(database: Datab
             finish_sync(session, begun[0], "complete", seconds=1, error=None, now=at(hour))
 
 
-def test_how_the_last_syncs_went(database: Database, run: int) -> None:
+def test_outcomes_of_the_last_syncs(database: Database, run: int) -> None:
     def add(hour: float, status: SyncStatus, channel: str = CHANNEL) -> None:
         run_id = begin(database, channel=channel, now=at(hour))
         with database.write() as session:
@@ -272,7 +272,7 @@ def test_how_the_last_syncs_went(database: Database, run: int) -> None:
         ([(-9, "refresh", "quota"), (4, "refresh", "quota")], None, 4),
     ],
 )
-def test_a_refresh_goes_on_from_the_first_that_stopped_since_the_last_whole_one(
+def test_a_refresh_continues_the_first_stopped_refresh_since_the_last_complete_one(
     database: Database,
     run: int,
     earlier: list[tuple[int, SyncMode, SyncStatus]],
@@ -292,7 +292,7 @@ def test_a_refresh_goes_on_from_the_first_that_stopped_since_the_last_whole_one(
 
 @pytest.mark.processes
 @pytest.mark.skipif(start_of(os.getpid()) is None, reason="starts are read from /proc")
-def test_a_sync_goes_on_here_where_the_clock_was_put_forward(database: Database) -> None:
+def test_a_clock_put_forward_does_not_end_a_running_sync(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:

@@ -38,19 +38,19 @@ WRONG = [
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_an_error_about_a_database_url_has_no_password(url: str) -> None:
+def test_errors_about_a_database_url_contain_no_password(url: str) -> None:
     with pytest.raises(StoreError) as caught:
         open_database(url.format(SECRET))
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", [WRONG[0], WRONG[3], WRONG[10]])
-def test_a_url_that_is_none_is_wrong_usage(url: str) -> None:
+def test_an_invalid_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(BadDatabaseUrl):
         open_database(url.format(SECRET))
 
 
-def test_what_helps_to_find_the_mistake_is_shown() -> None:
+def test_the_harmless_parts_of_a_url_are_shown() -> None:
     shown = shown_url("postgresql://ada:s3cret@db.example:5433/thumbs?sslmode=require&connect_timeout=5&token=s3cret")
     assert shown == "postgresql://ada:***@db.example:5433/thumbs?sslmode=require&connect_timeout=5&token=***"
     assert shown_url("sqlite:////var/lib/thumbtune.db") == "sqlite:////var/lib/thumbtune.db"
@@ -74,7 +74,7 @@ def test_the_apis_url_is_logged_without_its_password(url: str, sqlite_url: str) 
     assert SECRET not in done.stderr + done.stdout
 
 
-def test_options_of_the_url_are_in_force(postgres_url: str) -> None:
+def test_options_of_the_url_are_applied(postgres_url: str) -> None:
     joined = "&" if "?" in postgres_url else "?"
     with open_database(f"{postgres_url}{joined}options=-c%20work_mem%3D5MB") as database, database.read() as session:
         found = {name: rows_as_dicts(session, f"SHOW {name}") for name in ("work_mem", "timezone", "lock_timeout")}

@@ -73,7 +73,7 @@ def _channel(database: Database) -> None:
 # --- a page of the listing ---
 
 
-def test_a_first_page_makes_rows_whose_details_are_wanted(database: Database) -> None:
+def test_a_first_page_inserts_videos_whose_details_are_unread(database: Database) -> None:
     brought = page(database, listed("v2", "Füchse 🦊 \u202eabc", published_at=None), listed("v1"))
     assert brought == PageResult(new=2, gone=0, wanted=("v1", "v2"), all_known=False)
     video = the_video(database, "v2")
@@ -83,7 +83,7 @@ def test_a_first_page_makes_rows_whose_details_are_wanted(database: Database) ->
     assert history(database, "v2") == []
 
 
-def test_a_page_seen_again_adds_nothing_and_leaves_what_the_details_said(database: Database) -> None:
+def test_a_repeated_page_adds_nothing_and_keeps_the_details(database: Database) -> None:
     page(database, listed("v1", "listed"))
     read_details(database, details("v1", "as the details say"))
     brought = page(database, listed("v1", "listed"), now=at(1), known_until=at(0.5))
@@ -97,11 +97,11 @@ def test_a_page_seen_again_adds_nothing_and_leaves_what_the_details_said(databas
     )
 
 
-def test_an_empty_page_says_nothing_of_what_follows(database: Database) -> None:
+def test_an_empty_page_does_not_count_as_known(database: Database) -> None:
     assert page(database) == PageResult(new=0, gone=0, wanted=(), all_known=False)
 
 
-def test_an_id_twice_on_a_page_is_one_video(database: Database) -> None:
+def test_a_repeated_id_on_a_page_is_one_video(database: Database) -> None:
     brought = page(database, listed("v1"), listed("v2"), listed("v1"))
     assert (brought.new, brought.wanted) == (2, ("v1", "v2"))
     brought = page(database, listed("v1"), listed("v1"), now=at(1), known_until=T0)
@@ -109,7 +109,7 @@ def test_an_id_twice_on_a_page_is_one_video(database: Database) -> None:
     assert count(database, Video) == 2
 
 
-def test_a_video_that_another_channel_lists_stays_where_it_was(database: Database) -> None:
+def test_a_video_listed_by_another_channel_keeps_its_channel(database: Database) -> None:
     page(database, listed("v1"))
     with database.write() as session:
         brought = record_page(session, "UCother", [listed("v1")], now=at(1), known_until=None)
@@ -117,7 +117,7 @@ def test_a_video_that_another_channel_lists_stays_where_it_was(database: Databas
 
 
 @pytest.mark.parametrize("state", ["private", "gone"])
-def test_an_entry_that_is_private_or_deleted_is_recorded_but_not_read(database: Database, state: Availability) -> None:
+def test_private_and_deleted_entries_are_recorded_but_not_read(database: Database, state: Availability) -> None:
     brought = page(database, listed("v1", "Private video", published_at=None, availability=state))
     assert (brought.new, brought.gone, brought.wanted) == (1, 0, ())
     assert the_video(database, "v1").availability == state
@@ -126,7 +126,7 @@ def test_an_entry_that_is_private_or_deleted_is_recorded_but_not_read(database: 
         assert count_waiting(session, CHANNEL) == 0
 
 
-def test_known_videos_that_vanish_and_come_back(database: Database) -> None:
+def test_known_videos_can_vanish_and_return(database: Database) -> None:
     states: tuple[Availability, ...] = ("available", "private", "gone")
     for before, now in product(states, states):
         video_id = f"{before}-{now}"
@@ -148,7 +148,7 @@ def test_known_videos_that_vanish_and_come_back(database: Database) -> None:
         assert (video_id in unread) == returned
 
 
-def test_a_page_counts_as_known_only_without_a_gap_behind_it(database: Database) -> None:
+def test_a_page_counts_as_known_only_if_no_gap_follows(database: Database) -> None:
     """The second listing stops after one page: the videos of that page must not end the third listing early."""
 
     def known_until() -> datetime | None:
@@ -174,7 +174,7 @@ def test_a_page_counts_as_known_only_without_a_gap_behind_it(database: Database)
 # --- a batch of details ---
 
 
-def test_first_details_fill_the_row_make_a_version_and_ask_for_the_picture(database: Database) -> None:
+def test_first_details_create_a_version_and_make_the_thumbnail_due(database: Database) -> None:
     page(database, listed("v1", "listed", published_at=None))
     brought = read_details(database, details("v1", "exact ✓", duration_s=301), now=at(1))
     assert (brought.changed, brought.gone) == (0, 0)
@@ -190,7 +190,7 @@ def test_first_details_fill_the_row_make_a_version_and_ask_for_the_picture(datab
     assert history(database, "v1") == [("exact ✓", None)]
 
 
-def test_the_same_title_again_makes_no_version(database: Database) -> None:
+def test_an_unchanged_title_creates_no_version(database: Database) -> None:
     page(database, listed("v1"))
     for hour in (1, 2):
         assert read_details(database, details("v1", "same"), now=at(hour)).changed == 0
@@ -221,7 +221,7 @@ def renamed(database: Database) -> PictureJob:
     return job
 
 
-def test_a_changed_title_is_a_pair_once_its_picture_was_found_unchanged(database: Database) -> None:
+def test_a_changed_title_is_a_pair_after_its_thumbnail_was_checked(database: Database) -> None:
     assert renamed(database).etag == '"e1"'
     assert pictures(database, UnchangedPicture("v1"), now=at(1), started_at=at(1)) == PicturesResult(0, 1, 0, 0)
     assert pairs(database) == [("NEW", sha(b"one"))]
@@ -230,14 +230,14 @@ def test_a_changed_title_is_a_pair_once_its_picture_was_found_unchanged(database
     assert [title for title, _ in history(database, "v1")] == ["old", "NEW", "old"]
 
 
-def test_a_title_and_a_picture_that_change_together_are_one_version(database: Database) -> None:
+def test_a_title_and_a_thumbnail_that_change_together_are_one_version(database: Database) -> None:
     renamed(database)
     assert pictures(database, fetched("v1", b"two"), now=at(1), started_at=at(1)) == PicturesResult(1, 0, 0, 0)
     assert pairs(database) == [("NEW", sha(b"two"))]
     assert history(database, "v1") == [("old", sha(b"one")), ("NEW", sha(b"two"))]
 
 
-def test_a_sync_that_was_killed_before_the_picture_came_leaves_it_due(database: Database) -> None:
+def test_a_thumbnail_stays_due_after_a_killed_sync(database: Database) -> None:
     renamed(database)
     read_details(database, details("v1", "NEW"), now=at(1.5))  # again, before the picture
     assert pairs(database) == [("old", sha(b"one"))]
@@ -247,7 +247,7 @@ def test_a_sync_that_was_killed_before_the_picture_came_leaves_it_due(database: 
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["replaced", "first"])
-def test_a_picture_that_comes_days_after_the_title_waits_for_the_title_to_be_read_again(
+def test_a_thumbnail_fetched_days_after_the_title_waits_for_a_new_read_of_the_title(
     database: Database, first: bool
 ) -> None:
     if first:
@@ -269,7 +269,7 @@ def test_a_picture_that_comes_days_after_the_title_waits_for_the_title_to_be_rea
     assert history(database, "v1")[-1] == ("NEW", sha(b"two"))
 
 
-def test_a_title_that_changed_while_a_late_picture_waited_for_it(database: Database) -> None:
+def test_a_title_can_change_while_a_late_thumbnail_waits(database: Database) -> None:
     renamed(database)
     pictures(database, fetched("v1", b"two"), now=at(72))
     assert read_details(database, details("v1", "NEWER"), now=at(73)).pictures
@@ -279,13 +279,13 @@ def test_a_title_that_changed_while_a_late_picture_waited_for_it(database: Datab
     assert history(database, "v1") == [("old", sha(b"one")), ("NEW", None), ("NEWER", sha(b"two"))]
 
 
-def test_a_picture_found_unchanged_days_later_was_shown_with_the_title_all_along(database: Database) -> None:
+def test_a_thumbnail_unchanged_days_later_belongs_to_the_title(database: Database) -> None:
     renamed(database)
     pictures(database, UnchangedPicture("v1"), now=at(72))
     assert pairs(database) == [("NEW", sha(b"one"))]
 
 
-def test_a_video_is_counted_as_changed_once_a_sync(database: Database) -> None:
+def test_a_changed_video_is_counted_once_per_sync(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1", "a"))
     pictures(database, fetched("v1", b"one"))
@@ -310,7 +310,7 @@ def test_a_premiere_becomes_a_pair_once_it_has_a_duration(database: Database) ->
         assert list(session.scalars(text("SELECT video_id FROM pairs"))) == ["v1"]
 
 
-def test_an_id_that_is_asked_for_and_missing_is_gone_with_its_history_kept(database: Database) -> None:
+def test_a_requested_but_missing_video_is_gone_and_keeps_its_history(database: Database) -> None:
     page(database, listed("v1"), listed("v2"), listed("v3", availability="private"))
     read_details(database, details("v1", "kept"), details("v2"))
     pictures(database, fetched("v1"))
@@ -327,7 +327,7 @@ def test_an_id_that_is_asked_for_and_missing_is_gone_with_its_history_kept(datab
     assert read_details(database, missing=["v1"], now=at(2)).gone == 0
 
 
-def test_what_is_listed_again_and_again_without_details_is_gone_once(database: Database) -> None:
+def test_a_video_listed_repeatedly_without_details_is_counted_as_gone_once(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
     assert page(database, listed("v1"), now=at(1)).new == 1
@@ -338,7 +338,7 @@ def test_what_is_listed_again_and_again_without_details_is_gone_once(database: D
         assert the_video(database, "v1").availability == "gone"
 
 
-def test_what_comes_back_is_available_again_without_a_new_version(database: Database) -> None:
+def test_a_returned_video_is_available_without_a_new_version(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1", "kept"))
     pictures(database, fetched("v1"))
@@ -351,12 +351,12 @@ def test_what_comes_back_is_available_again_without_a_new_version(database: Data
     assert history(database, "v1") == [("kept", sha(b"one"))]
 
 
-def test_details_of_a_video_that_the_store_does_not_have_are_left(database: Database) -> None:
+def test_details_of_an_unknown_video_are_ignored(database: Database) -> None:
     assert read_details(database, details("stranger")).pictures == ()
     assert (count(database, Video), count(database, VideoVersion)) == (0, 0)
 
 
-def test_a_failed_picture_is_not_asked_for_before_its_time(database: Database) -> None:
+def test_a_failed_thumbnail_is_not_fetched_before_its_pause_ends(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1"))
     pictures(database, FailedPicture("v1", None, "404"), now=T0)
@@ -367,7 +367,7 @@ def test_a_failed_picture_is_not_asked_for_before_its_time(database: Database) -
     assert [asked(0.99), asked(1), asked(1.01)] == [False, True, True]
 
 
-def test_a_refresh_checks_each_stored_picture_once(database: Database) -> None:
+def test_a_refresh_checks_each_stored_thumbnail_once(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1"))
     pictures(database, fetched("v1", etag='"e7"'), now=at(1))
@@ -380,7 +380,7 @@ def test_a_refresh_checks_each_stored_picture_once(database: Database) -> None:
     assert read_details(database, details("v1"), now=at(4), recheck_before=at(2)).pictures == ()
 
 
-def test_a_refresh_leaves_a_picture_alone_that_failed_lately(database: Database) -> None:
+def test_a_refresh_skips_a_thumbnail_that_failed_recently(database: Database) -> None:
     page(database, listed("v1"))
     read_details(database, details("v1"))
     pictures(database, fetched("v1"), now=at(1))
@@ -404,7 +404,7 @@ OBSERVATIONS = st.lists(
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.sampled_from(["a", "ä"]), observations=OBSERVATIONS)
-def test_the_history_is_the_run_length_code_of_what_was_seen(
+def test_the_history_is_a_run_length_encoding_of_the_observations(
     database: Database, first: str, observations: list[tuple[str, str]]
 ) -> None:
     video_id = f"v{count(database, Video):05}"
@@ -442,7 +442,7 @@ def test_the_history_is_the_run_length_code_of_what_was_seen(
 # --- what is still to be read ---
 
 
-def test_unread_videos_come_by_id_in_pages_and_only_those(database: Database) -> None:
+def test_unread_videos_are_returned_in_pages_by_id(database: Database) -> None:
     page(database, *(listed(f"v{n}") for n in range(5)), listed("x", availability="private"))
     page(database, listed("later"), now=at(2))
     read_details(database, details("v3"), now=at(1))
@@ -455,7 +455,7 @@ def test_unread_videos_come_by_id_in_pages_and_only_those(database: Database) ->
         assert count_waiting(session, CHANNEL) == 5
 
 
-def test_unsettled_videos_come_longest_unread_first(database: Database) -> None:
+def test_unsettled_videos_are_returned_least_recently_read_first(database: Database) -> None:
     with database.write() as session:
         add_video(session, "live", kind="live", details_at=at(2))
         add_video(session, "premiere", kind="upcoming", duration_s=None, details_at=at(1))
@@ -471,7 +471,7 @@ def test_unsettled_videos_come_longest_unread_first(database: Database) -> None:
         assert count_waiting(session, CHANNEL) == 4
 
 
-def test_what_a_whole_listing_did_not_show_is_asked_for_once(database: Database) -> None:
+def test_videos_missing_from_a_complete_listing_are_requested_once(database: Database) -> None:
     with database.write() as session:
         add_video(session, "a", last_seen_at=at(1), details_at=at(1))
         add_video(session, "b", last_seen_at=at(1), details_at=None)
@@ -488,7 +488,7 @@ def test_what_a_whole_listing_did_not_show_is_asked_for_once(database: Database)
         assert unseen_ids(session, CHANNEL, after="", now=at(99), listed_from=at(5)) == []
 
 
-def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: Database) -> None:
+def test_a_refresh_reads_every_known_video_once_including_vanished_videos(database: Database) -> None:
     with database.write() as session:
         add_video(session, "a", details_at=at(1))
         add_video(session, "b", details_at=None)
@@ -510,7 +510,7 @@ def test_a_refresh_reads_every_video_of_before_once_vanished_ones_too(database: 
         assert videos_to_refresh(session, CHANNEL, after="", read_before=at(5), now=at(99), listed_before=at(6)) == []
 
 
-def test_what_a_feed_shows_is_asked_for_unless_it_is_here_or_was_asked_for(database: Database) -> None:
+def test_videos_in_the_feed_are_requested_unless_known_or_requested_before(database: Database) -> None:
     page(database, listed("v1"), listed("v2"), listed("v3", availability="private"), listed("v4"))
     read_details(database, details("v1"), missing=["v4"], now=at(2))
     ids = ["v1", "v9", "v3", "v4", "v9"]
@@ -532,7 +532,7 @@ STATES: tuple[Availability, ...] = ("available", "private", "gone")
 TITLES = ("a", "", "  ", " a ", "\t", "\u00a0", "\u200b")
 
 
-def test_every_way_of_asking_for_pairs_agrees_with_the_view(database: Database) -> None:
+def test_every_query_of_pairs_agrees_with_the_view(database: Database) -> None:
     """All combinations: the view, `is_pair`, the counts, the list of channels, and the thumbnails to fetch agree."""
     combinations = list(product(KINDS, STATES, (None, 0, 300), TITLES, (None, sha(b"one"))))
     with database.write() as session:
@@ -582,7 +582,7 @@ def test_every_way_of_asking_for_pairs_agrees_with_the_view(database: Database) 
     assert {job.video_id for job in brought.pictures} == due
 
 
-def test_the_reasons_why_videos_are_no_pairs(database: Database) -> None:
+def test_videos_that_are_not_pairs_are_counted_by_reason(database: Database) -> None:
     with database.read() as session:
         assert count_not_pairs(session, CHANNEL) == dict.fromkeys(NOT_PAIRS, 0)
     with database.write() as session:
@@ -608,7 +608,7 @@ def test_the_reasons_why_videos_are_no_pairs(database: Database) -> None:
 # --- two processes at once ---
 
 
-def test_a_page_recorded_by_two_at_once_is_there_once(database: Database) -> None:
+def test_a_page_recorded_by_two_concurrent_writers_is_stored_once(database: Database) -> None:
     for turn in range(8):
         entries = [listed(f"{turn}-{n:02}") for n in range(50)]
 
@@ -625,7 +625,7 @@ def record_read(session: Session, found: Sequence[VideoDetails], missing: Sequen
     return record_details(session, found, missing, now=at(hour), started_at=at(hour))
 
 
-def test_details_recorded_by_two_at_once_make_one_version(database: Database) -> None:
+def test_details_recorded_by_two_concurrent_writers_create_one_version(database: Database) -> None:
     names = [f"v{n:02}" for n in range(50)]
     page(database, *(listed(name) for name in names))
     for turn in range(1, 9):
@@ -642,7 +642,7 @@ def test_details_recorded_by_two_at_once_make_one_version(database: Database) ->
         assert [title for title, _ in history(database, name)] == [f"title {turn}" for turn in range(1, 9)]
 
 
-def test_pages_details_and_pictures_recorded_at_once_wait_for_each_other(database: Database) -> None:
+def test_concurrent_writers_of_pages_details_and_thumbnails_do_not_deadlock(database: Database) -> None:
     names = [f"v{n:02}" for n in range(30)]
     entries = [listed(name) for name in names]
     page(database, *entries)

@@ -8,5 +8,5 @@ from store.wording import counted
 
 
 @pytest.mark.parametrize(("n", "found"), [(0, "0 videos"), (1, "1 video"), (2, "2 videos"), (20_000, "20,000 videos")])
-def test_a_count_agrees_with_its_noun(n: int, found: str) -> None:
+def test_counted_nouns_have_the_right_number(n: int, found: str) -> None:
     assert counted(n, "video") == found

@@ -18,7 +18,7 @@ def shown(database: Database) -> dict[str, str | None]:
     return {row["video_id"]: row["thumbnail_text"] for row in rows}
 
 
-def test_a_reading_is_found_by_its_reader_alone(database: Database) -> None:
+def test_words_are_stored_for_each_ocr_reader(database: Database) -> None:
     with database.write() as session:
         write_words(session, "a 1", {ONE: "FOX 狐", TWO: ""}, DAY_ONE)
         write_words(session, "a 1", {TWO: "hen"}, DAY_ONE)
@@ -28,7 +28,7 @@ def test_a_reading_is_found_by_its_reader_alone(database: Database) -> None:
         assert read_words_of(session, "a 2", [ONE, TWO]) == {}
 
 
-def test_more_readings_than_one_statement_takes(database: Database) -> None:
+def test_more_thumbnails_than_one_statement_takes(database: Database) -> None:
     texts = {f"{n:064d}": str(n) for n in range(1200)}
     with database.write() as session:
         write_words(session, "a 1", texts, DAY_ONE)
@@ -36,7 +36,7 @@ def test_more_readings_than_one_statement_takes(database: Database) -> None:
         assert read_words_of(session, "a 1", sorted(texts)) == texts
 
 
-def test_the_view_shows_what_was_read_last(database: Database) -> None:
+def test_the_view_has_the_words_read_last(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "one")
@@ -46,7 +46,7 @@ def test_the_view_shows_what_was_read_last(database: Database) -> None:
     assert shown(database) == {"one": "new", "two": None}
 
 
-def test_clearing_the_cache_forgets_what_was_read(database: Database) -> None:
+def test_clear_cache_deletes_words(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "one")
@@ -55,7 +55,7 @@ def test_clearing_the_cache_forgets_what_was_read(database: Database) -> None:
     assert shown(database) == {"one": None}
 
 
-def test_a_search_for_words_ignores_case_and_accents_and_wants_all_of_them(database: Database) -> None:
+def test_a_search_for_words_needs_all_words_and_ignores_case_and_accents(database: Database) -> None:
     texts = {"one": "FÜCHSE im Schnee", "two": "Fuchse in the snow", "three": "狐 İstanbul", "four": ""}
     with database.write() as session:
         add_channel(session, "UC1")

@@ -32,7 +32,7 @@ def a_store(folder: Path) -> str:
     return url
 
 
-def test_a_backup_brings_back_the_store_and_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_restores_the_store_and_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("THUMBTUNE_MODELS", raising=False)
     database = open_database(a_store(tmp_path / "one"), read_only=True)
     first, second, third = (backup_into(database, tmp_path / "backups", 2) for _ in range(3))
@@ -59,7 +59,7 @@ def test_a_backup_brings_back_the_store_and_its_models(tmp_path: Path, monkeypat
         restore_from(tmp_path / "two", f"sqlite:///{tmp_path / 'three.db'}")
 
 
-def test_a_backup_deletes_no_folder_of_others(tmp_path: Path) -> None:
+def test_a_backup_deletes_only_folders_of_backups(tmp_path: Path) -> None:
     database = open_database(a_store(tmp_path / "one"), read_only=True)
     (tmp_path / "backups" / "thumbtune-old").mkdir(parents=True)
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_backup_deletes_no_folder_of_others(tmp_path: Path) -> None:
     assert len(list((tmp_path / "backups").iterdir())) == 2
 
 
-def test_a_store_that_waits_for_an_upgrade_is_backed_up_as_it_is(tmp_path: Path) -> None:
+def test_an_outdated_store_is_backed_up_without_an_upgrade(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
     engine = create_engine(url)
     bring_up_to_date(engine, target="0010")
@@ -90,7 +90,7 @@ def known_metrics() -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["grafana-dashboard.json", "alerts.yml"])
-def test_what_is_deployed_names_real_metrics(name: str) -> None:
+def test_dashboards_and_alerts_use_existing_metrics(name: str) -> None:
     text = (DEPLOY / name).read_text()
     named = set(re.findall(r"\bthumbtune_\w+", text))
     assert named

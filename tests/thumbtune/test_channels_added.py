@@ -48,7 +48,7 @@ def test_channels_from_a_file_are_added_paused_and_resumed(shell: Shell, tmp_pat
     assert [(row["handle"], row["paused_at"] is None) for row in listed] == [("@tests", False), ("@other", True)]
 
 
-def test_a_file_of_channels_to_sync(shell: Shell, tmp_path: Path) -> None:
+def test_sync_reads_channels_from_a_file(shell: Shell, tmp_path: Path) -> None:
     file = tmp_path / "channels.txt"
     file.write_text("@other\n", encoding="utf-8")
     assert synced(shell, "@tests", "--channels", str(file)) == ["@tests", "@other"]

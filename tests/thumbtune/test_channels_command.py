@@ -43,7 +43,7 @@ def file_of(shell: Shell) -> Path:
     return Path(shell.url.removeprefix("sqlite:///"))
 
 
-def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
+def test_a_removed_channel_leaves_no_trace_in_the_file(shell: Shell) -> None:
     shell.server.catalogues[0].change("video000007", title="A title that is shown no more")
     shell.run("sync", "@tests", "--refresh")
     shell.server.catalogues[0].change("video000007", title="Title 7")
@@ -74,7 +74,7 @@ def test_nothing_is_left_of_a_removed_channel_in_the_file(shell: Shell) -> None:
     assert (code, report["new"], report["thumbnails"]["fetched"]) == (0, 60, 60)
 
 
-def test_without_a_person_to_ask_nothing_is_deleted(shell: Shell) -> None:
+def test_without_a_terminal_for_confirmation_nothing_is_deleted(shell: Shell) -> None:
     done = shell.run("channels", "remove", "@tests", "--purge")
     assert done.returncode == 2
     assert "60 videos" in done.stdout
@@ -93,7 +93,7 @@ def test_without_purge_a_channel_is_no_longer_synced_and_keeps_its_data(shell: S
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"n\n", 3), (b"y\n", 0)])
-def test_a_person_is_asked(shell: Shell, answer: bytes, code: int) -> None:
+def test_purge_asks_for_confirmation(shell: Shell, answer: bytes, code: int) -> None:
     main, side = pty.openpty()
     os.write(main, answer)
     command = [sys.executable, "-m", "thumbtune", "--db", shell.url, "channels", "remove", "@tests", "--purge"]
@@ -104,7 +104,7 @@ def test_a_person_is_asked(shell: Shell, answer: bytes, code: int) -> None:
     assert listed(shell) == (["@other"] if code == 0 else ["@tests", "@other"])
 
 
-def test_traces_that_a_reader_keeps_are_told(shell: Shell) -> None:
+def test_purge_reports_traces_that_an_open_reader_keeps(shell: Shell) -> None:
     reader = sqlite3.connect(file_of(shell))
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM video").fetchone()
@@ -118,13 +118,13 @@ def test_traces_that_a_reader_keeps_are_told(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(("name", "code"), [("@nobody", 1), ("UC" + "x" * 22, 1), ("not a channel", 2)])
-def test_what_is_not_there_can_not_be_removed(shell: Shell, name: str, code: int) -> None:
+def test_removing_an_unknown_channel_fails(shell: Shell, name: str, code: int) -> None:
     done = shell.run("channels", "remove", name, "--purge", "--yes")
     assert done.returncode == code
     error_line(done)
 
 
-def test_a_handle_of_two_channels_removes_neither(shell: Shell) -> None:
+def test_an_ambiguous_handle_removes_no_channel(shell: Shell) -> None:
     with sqlite3.connect(file_of(shell)) as connection:
         connection.execute("UPDATE channel SET handle = '@Tests'")
         ids = [row[0] for row in connection.execute("SELECT id FROM channel")]
@@ -134,7 +134,7 @@ def test_a_handle_of_two_channels_removes_neither(shell: Shell) -> None:
     assert len(listed(shell)) == 2
 
 
-def test_a_handle_that_moved_is_told_in_one_line(shell: Shell) -> None:
+def test_a_moved_handle_is_reported_in_one_line(shell: Shell) -> None:
     first, second = shell.server.catalogues
     first.handle, second.handle = "@renamed", first.handle
     with sqlite3.connect(file_of(shell)) as connection:

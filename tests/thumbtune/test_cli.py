@@ -49,7 +49,7 @@ def test_help_names_every_command_and_imports_nothing_heavy(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_says_what_it_does(tmp_path: Path, name: str) -> None:
+def test_every_command_has_a_help_text(tmp_path: Path, name: str) -> None:
     result = thumbtune(name, "--help", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert f"Usage: thumbtune {name}" in result.stdout
@@ -57,7 +57,7 @@ def test_every_command_says_what_it_does(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["runs", "db"])
-def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
+def test_group_help_truncates_no_sentence(tmp_path: Path, group: str) -> None:
     listed = thumbtune(group, "--help", cwd=tmp_path, COLUMNS="80").stdout.partition("Commands:\n")[2]
     assert listed.count("\n") > 3
     assert "..." not in listed
@@ -79,7 +79,9 @@ def test_a_groups_help_cuts_no_sentence(tmp_path: Path, group: str) -> None:
         (["--db", f"sqlite:///{'x' * 300}", "db", "check"], 1, f"error: the file name {'x' * 60}... is too long;"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_a_code(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+def test_usage_errors_are_one_line_with_an_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
     result = thumbtune(*arguments, cwd=tmp_path)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.returncode, len(errors)) == (code, 1), result.stderr
@@ -94,7 +96,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "DatabaseUnavailable" in result.stderr
 
 
-def test_the_store_is_where_the_environment_says(tmp_path: Path) -> None:
+def test_the_environment_variable_names_the_store(tmp_path: Path) -> None:
     result = thumbtune("db", "upgrade", "--json", cwd=tmp_path, THUMBTUNE_DB=f"sqlite:///{tmp_path}/other.db")
     assert json.loads(result.stdout)["store"] == f"sqlite:///{tmp_path}/other.db"
     assert (tmp_path / "other.db").exists()
@@ -132,7 +134,7 @@ def test_a_query_may_begin_with_a_comment_or_come_from_stdin(tmp_path: Path) -> 
     assert "No such option '--cvs'" in thumbtune("sql", "--cvs", query, cwd=tmp_path).stderr
 
 
-def test_an_argument_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+def test_an_argument_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     thumbtune("db", "upgrade", cwd=tmp_path)
     result = thumbtune("sql", "SELECT 'caf\udce9'", cwd=tmp_path)
     assert result.returncode == 2
@@ -151,7 +153,7 @@ def test_a_damaged_store_fails_the_check(tmp_path: Path) -> None:
     assert "schema: 1 problem\n" in result.stdout
 
 
-def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
     thumbtune("db", "upgrade", cwd=tmp_path)
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT i FROM n"
     command = f"{sys.executable} -m thumbtune sql '{many}' --csv | head -n 2"
@@ -161,7 +163,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     assert (result.stdout, result.stderr) == ("i\n1\n", "")
 
 
-def test_whatever_is_missing_of_the_training_stack_is_known_to_be_of_it() -> None:
+def test_every_missing_package_of_the_training_stack_is_recognised() -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
     wanted = {re.split("[^a-z-]", line)[0] for line in project["optional-dependencies"]["train"]}
     imported_as = {"faiss-cpu": "faiss", "protobuf": "google"}

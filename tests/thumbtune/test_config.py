@@ -34,14 +34,14 @@ def test_a_store_is_a_url_a_file_or_a_folder(
     assert read_config(given, {}, Path()).store == url
 
 
-def test_an_existing_folder_or_file_is_taken_by_its_name(tmp_path: Path) -> None:
+def test_an_existing_folder_or_file_is_used_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").touch()
     assert read_config(str(tmp_path / "one"), {}, tmp_path).store == f"sqlite:///{tmp_path}/one/thumbtune.db"
     assert read_config(str(tmp_path / "other"), {}, tmp_path).store == f"sqlite:///{tmp_path}/other"
 
 
-def test_the_working_folders_settings_come_first(tmp_path: Path) -> None:
+def test_settings_of_the_working_folder_take_precedence(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "thumbtune.toml").write_text('store = "data/mine.db"\nthumbnail = "maxres"\n')
     (tmp_path / "data" / "thumbtune.toml").write_text('thumbnail = "high"\nmin_duration = 60\nchannels = ["@one"]\n')
@@ -83,7 +83,7 @@ def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
         "https://www.youtube.com/shorts/dQw4w9WgXcQ",
     ],
 )
-def test_a_video_is_named_by_its_id_or_its_address(name: str) -> None:
+def test_a_video_is_named_by_its_id_or_url(name: str) -> None:
     assert id_in(name) == "dQw4w9WgXcQ"
 
 

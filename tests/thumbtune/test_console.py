@@ -30,19 +30,19 @@ def a_console(**options: object) -> tuple[Console, io.StringIO, io.StringIO]:
 
 
 @given(st.text())
-def test_nothing_that_is_shown_can_steer_a_terminal(text: str) -> None:
+def test_no_output_contains_terminal_escapes(text: str) -> None:
     shown = printable(text)
     assert not any(char in shown for char in "\x1b\x07\x08\r\n\t\x9b\u202e\u2066\u2028")
     shown.encode("utf-8")
 
 
-def test_an_error_shows_a_title_safely() -> None:
+def test_titles_in_errors_are_escaped() -> None:
     console, _, err = a_console()
     console.error(f"{TITLE}\nis no channel")
     assert err.getvalue() == f"error: {SHOWN}\\nis no channel\n"
 
 
-def test_ordinary_text_is_shown_as_it_is() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     assert printable("狐 🦊 naïve — שלום") == "狐 🦊 naïve — שלום"
     assert printable("\x1b[31mred\u202e") == "\\x1b[31mred\\u202e"
     assert printable("x" * 10, limit=4) == "xxx…"
@@ -70,7 +70,7 @@ def test_quiet_hides_the_work_but_not_the_result() -> None:
     assert err.getvalue() == "error: went wrong; do this\n"
 
 
-def test_a_table_lines_up() -> None:
+def test_table_columns_are_aligned() -> None:
     console, out, _ = a_console()
     console.table(["title", "n"], [["狐", 5], ["long title", 1234], [None, None]])
     assert out.getvalue().splitlines() == [
@@ -95,7 +95,9 @@ ROW = ["dQw4w9WgXcQ", 0.12345, "狐" * 60, "https://youtu.be/dQw4w9WgXcQ"]
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-def test_a_terminal_cuts_titles_but_no_id_figure_or_url(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_tables_truncate_titles_but_not_ids_figures_or_urls(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     terminal = Terminal()
     Console(out=terminal, err=io.StringIO()).table(WIDE, [ROW])
@@ -106,7 +108,7 @@ def test_a_terminal_cuts_titles_but_no_id_figure_or_url(width: int, monkeypatch:
     assert cell_len(row) in (width, width - 1)  # a character of two cells may not fit the last one
 
 
-def test_rows_that_do_not_fit_a_terminal_stand_upright(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_wider_than_the_terminal_are_printed_vertically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
     columns = [f"column_{number}" for number in range(28)]
@@ -118,14 +120,14 @@ def test_rows_that_do_not_fit_a_terminal_stand_upright(monkeypatch: pytest.Monke
     assert lines[-1].split() == ["column_27", "227"]
 
 
-def test_pipes_get_whole_cells_however_wide() -> None:
+def test_piped_tables_are_not_truncated() -> None:
     console, out, _ = a_console()
     console.table(WIDE, [ROW])
     assert "狐" * 60 in out.getvalue()
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_tells_where_it_is(terminal: bool) -> None:
+def test_progress_shows_description_and_count(terminal: bool) -> None:
     stream = Terminal() if terminal else io.StringIO()
     with Console(out=io.StringIO(), err=stream).progress("pictures", total=20) as progress:
         progress.advance(10)
@@ -137,7 +139,7 @@ def test_progress_tells_where_it_is(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize("later", [True, False])
-def test_a_progress_bar_shows_a_title_safely(later: bool) -> None:
+def test_titles_in_progress_bars_are_escaped(later: bool) -> None:
     stream = Terminal()
     with Console(out=io.StringIO(), err=stream).progress("pictures" if later else TITLE, total=1) as progress:
         progress.update(description=TITLE if later else None)
@@ -146,7 +148,7 @@ def test_a_progress_bar_shows_a_title_safely(later: bool) -> None:
     assert "\x1b[31mred" not in stream.getvalue()
 
 
-def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:
+def test_progress_without_a_terminal_is_a_few_lines() -> None:
     console, _, err = a_console()
     with console.progress("pictures", total=20_000) as progress:
         for _ in range(20_000):
@@ -155,7 +157,7 @@ def test_progress_off_a_terminal_is_a_few_lines_however_much_there_is() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_terminal_breaks_no_word_and_no_quoted_command(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_not_wrapped_within_words_or_quoted_commands(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     told = f"狐 can't be read; run 'thumbtune db check --repair', {'or see the next word ' * 5}https://{'x' * 130}"
     terminal, pipe = Terminal(), io.StringIO()
@@ -167,7 +169,7 @@ def test_a_terminal_breaks_no_word_and_no_quoted_command(width: int, monkeypatch
     assert any("'thumbtune db check --repair'," in line for line in lines)
 
 
-def test_facts_continue_below_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_facts_are_wrapped_below_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
     Console(out=terminal, err=io.StringIO()).table(("fact", "value"), [("decision", "a reason " * 8), ("n", 5)])

@@ -54,7 +54,7 @@ def test_the_newest_tenth_is_held_back(catalogue: Catalogue) -> None:
     assert [video.id for video in catalogue.listed()][:2] == ["video000017", "video000016"]
 
 
-def test_the_oldest_video_gets_another_title_and_picture(catalogue: Catalogue) -> None:
+def test_the_oldest_video_gets_another_title_and_thumbnail(catalogue: Catalogue) -> None:
     catalogue.delete("video000000")
     before = catalogue.videos["video000001"].picture()
     assert retitle_and_repaint(catalogue) == "video000001"
@@ -69,12 +69,12 @@ def test_an_earlier_demo_is_never_overwritten(tmp_path: Path) -> None:
     assert [new_folder(tmp_path).name for _ in range(3)] == ["thumbtune-demo", "thumbtune-demo-2", "thumbtune-demo-3"]
 
 
-def test_a_folder_that_can_not_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="--dir"):
         new_folder(tmp_path / "missing")
 
 
-def test_a_step_runs_the_real_command_and_a_failing_one_stops_the_demo(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_each_step_runs_the_real_command_and_a_failure_stops_the_demo(catalogue: Catalogue, tmp_path: Path) -> None:
     shown: list[str] = []
     with StandIn(catalogue) as server:
         session = Session(tmp_path, server, shown.append, as_json=True)
@@ -110,7 +110,7 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
 
 
 @pytest.mark.parametrize("other", [["--dir", "place"], ["--json"]])
-def test_serve_takes_no_option_that_it_would_ignore(tmp_path: Path, other: list[str]) -> None:
+def test_serve_refuses_options_without_effect(tmp_path: Path, other: list[str]) -> None:
     command = [sys.executable, "-m", "thumbtune", "demo", "--serve", *other]
     result = forked.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (2, "")
@@ -127,7 +127,7 @@ def test_serve_takes_no_option_that_it_would_ignore(tmp_path: Path, other: list[
         ('[{"id": "abcdefghijk"}]', "videos.json"),
     ],
 )
-def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: str) -> None:
+def test_a_folder_that_is_not_a_channel_is_an_error(tmp_path: Path, content: str | None, says: str) -> None:
     folder = tmp_path / "channel"
     folder.mkdir()
     if content is not None:
@@ -140,7 +140,7 @@ def test_a_folder_that_is_no_channel(tmp_path: Path, content: str | None, says: 
     assert [path.name for path in tmp_path.iterdir()] == ["channel"]
 
 
-def test_the_readmes_videos_json_is_a_channel(tmp_path: Path) -> None:
+def test_the_videos_json_of_the_readme_is_a_valid_channel(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     told = readme.partition("```json\n")[2].partition("```")[0]
     (tmp_path / "videos.json").write_text(told)
@@ -159,7 +159,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert "is not empty; " in result.stderr
 
 
-def test_a_folders_thumbnails_are_read_and_drawn_ones_are_not(tmp_path: Path) -> None:
+def test_words_are_read_on_thumbnails_of_a_folder_but_not_on_drawn_thumbnails(tmp_path: Path) -> None:
     assert "--with-reader" in training_options(tmp_path)
     assert "--with-reader" not in training_options(None)
     assert str(ENCODER) in training_options(None)

@@ -37,7 +37,7 @@ def pixels(data: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
 
 
 @pytest.mark.slow
-def test_one_seed_gives_one_channel_and_the_same_picture_bytes(channel: Catalogue) -> None:
+def test_a_seed_determines_the_channel_and_the_thumbnail_bytes(channel: Catalogue) -> None:
     again, other = drawn_channel(), drawn_channel(seed=8)
     assert again.listed() == channel.listed()
     assert again.channel_id == channel.channel_id
@@ -52,7 +52,7 @@ def test_ids_have_youtube_s_form(channel: Catalogue) -> None:
     assert re.fullmatch(r"UC[A-Za-z0-9_-]{21}[AQgw]", channel.channel_id)
 
 
-def test_it_has_over_400_pairs_and_what_real_channels_have_besides(channel: Catalogue) -> None:
+def test_the_channel_has_over_400_pairs_and_the_special_videos_of_real_channels(channel: Catalogue) -> None:
     videos = channel.listed()
     assert len(pairs(channel)) >= 400
     assert sum(1 for video in videos if (video.duration_s or 999) < 180) == 6
@@ -67,7 +67,7 @@ def test_it_has_over_400_pairs_and_what_real_channels_have_besides(channel: Cata
     assert sorted(scenes.values())[-2:] == [1, 2]
 
 
-def test_the_pairs_are_published_about_weekly_and_last_minutes(channel: Catalogue) -> None:
+def test_pairs_are_published_weekly_and_are_minutes_long(channel: Catalogue) -> None:
     times = sorted(video.published_at for video in pairs(channel))
     gaps = [after - before for before, after in pairwise(times)]
     assert max(gaps) <= timedelta(days=8)
@@ -84,12 +84,12 @@ def test_a_small_channel_can_be_drawn_too(count: int) -> None:
     assert len(small.videos) == count + 12
 
 
-def test_no_video_is_refused() -> None:
+def test_a_channel_without_videos_is_refused() -> None:
     with pytest.raises(ValueError, match="got 0"):
         drawn_channel(0)
 
 
-def test_pictures_are_letterboxed_high_thumbnails(channel: Catalogue) -> None:
+def test_thumbnails_are_letterboxed_and_of_size_high(channel: Catalogue) -> None:
     for video in channel.listed()[::40]:
         data = video.picture()
         picture = Image.open(io.BytesIO(data))
@@ -107,7 +107,7 @@ def shown(**changes: object) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     return pixels(DrawnPicture(Scene(**scene), "one key")())  # type: ignore[arg-type]
 
 
-def test_each_part_of_a_scene_is_seen_in_the_picture() -> None:
+def test_each_part_of_a_scene_is_visible_in_the_thumbnail() -> None:
     plain = shown()
     subject = (slice(120, 260), slice(140, 340))
     red, blue = plain[subject], shown(colour="blue")[subject]
@@ -117,7 +117,7 @@ def test_each_part_of_a_scene_is_seen_in_the_picture() -> None:
         assert (np.abs(shown(**change) - plain).max(axis=2) > 40).mean() > 0.002, change
 
 
-def test_titles_say_what_the_pictures_show_in_the_channel_s_words(channel: Catalogue) -> None:
+def test_titles_describe_the_thumbnails_in_the_words_of_the_channel(channel: Catalogue) -> None:
     videos = [video for video in pairs(channel) if "ask me anything" not in video.title and "(sound" not in video.title]
     for video in videos:
         assert isinstance(video.picture, DrawnPicture)
@@ -139,7 +139,7 @@ def test_every_scene_has_a_title(channel: Catalogue) -> None:
     assert len(COUNTS) == len(CHANNEL_VOICE.counts)
 
 
-def test_the_encoder_s_channels_are_not_the_demo_s(channel: Catalogue) -> None:
+def test_the_channels_of_the_encoder_differ_from_the_channel_of_the_demo(channel: Catalogue) -> None:
     assert len({other.picture.name for other in TRAINING_CHANNELS}) == len(TRAINING_CHANNELS)
     for other in TRAINING_CHANNELS:
         assert other.picture.name != CHANNEL_STYLE.name

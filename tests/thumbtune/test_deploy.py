@@ -47,7 +47,7 @@ def setting(name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
 
 
-def test_the_units_command_is_a_real_one() -> None:
+def test_the_systemd_unit_runs_a_real_command() -> None:
     (command,) = setting("ExecStart")
     program, *arguments = shlex.split(command)
     assert program.endswith("/bin/thumbtune")
@@ -69,7 +69,7 @@ def test_the_units_command_is_a_real_one() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = tmp_path / "thumbtune"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -91,7 +91,7 @@ def cron_lines() -> list[str]:
     return [line for line in CRON.read_text().splitlines() if re.match(r"[\d*]", line)]
 
 
-def test_crons_commands_are_real_ones() -> None:
+def test_the_crontab_runs_real_commands() -> None:
     commands = []
     for line in cron_lines():
         *times, user, command = line.split(None, 6)
@@ -110,7 +110,7 @@ def test_crons_commands_are_real_ones() -> None:
     assert CRON.read_text().endswith("\n"), "cron ignores a last line without end"
 
 
-def test_crons_way_to_the_key_works_in_a_shell(tmp_path: Path) -> None:
+def test_the_crontab_reads_the_key_in_a_shell(tmp_path: Path) -> None:
     environment = tmp_path / "watch.env"
     environment.write_text("YOUTUBE_API_KEY=a-key\nTHUMBTUNE_DB=sqlite:////x.db\n")
     command = cron_lines()[0].split(None, 6)[6].replace("/etc/thumbtune/watch.env", str(environment))
@@ -119,7 +119,7 @@ def test_crons_way_to_the_key_works_in_a_shell(tmp_path: Path) -> None:
     assert done.stdout == "a-key\n"
 
 
-def test_the_image_holds_the_whole_project_and_runs_real_commands() -> None:
+def test_the_image_has_the_whole_project_and_runs_real_commands() -> None:
     text = DOCKERFILE.read_text()
     copied = {source for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for source in line.split()}
     assert all((ROOT / source).exists() for source in copied)
@@ -138,7 +138,7 @@ def test_the_image_holds_the_whole_project_and_runs_real_commands() -> None:
     assert parsed([*entry[1:], *command])[0] == "watch"
 
 
-def test_a_wrong_command_would_be_noticed() -> None:
+def test_an_invalid_command_is_detected() -> None:
     with pytest.raises(click.UsageError):
         parsed(["watch", "--evry", "6h"])
 
@@ -160,7 +160,7 @@ def test_alerts_and_dashboard_use_metrics_that_the_service_has() -> None:
     assert [name for name in sorted(used) if f'"{re.sub("_total$", "", name)}"' not in served] == []
 
 
-def test_every_panel_and_alert_is_complete() -> None:
+def test_every_panel_and_alert_has_all_fields() -> None:
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
         assert all({"alert", "expr", "annotations"} <= rule.keys() <= RULE for rule in group["rules"])
@@ -170,7 +170,7 @@ def test_every_panel_and_alert_is_complete() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_prometheus_takes_the_alerts_and_the_dashboards_expressions(tmp_path: Path) -> None:
+def test_prometheus_accepts_the_alerts_and_the_expressions_of_the_dashboard(tmp_path: Path) -> None:
     rules = [{"record": f"thumbtune:{number}", "expr": expr} for number, expr in enumerate(expressions())]
     recorded = tmp_path / "dashboard.yml"
     recorded.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
@@ -183,7 +183,7 @@ def test_prometheus_takes_the_alerts_and_the_dashboards_expressions(tmp_path: Pa
     assert codes == [0, 0, 1]
 
 
-def test_the_services_of_compose_are_whole_and_run_real_commands() -> None:
+def test_the_compose_services_are_complete_and_run_real_commands() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     services = compose["services"]
     assert all(re.fullmatch(r"[^:]+:(?!latest)[\w.-]+", service["image"]) for service in services.values())
@@ -201,7 +201,7 @@ def test_the_services_of_compose_are_whole_and_run_real_commands() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_the_job_of_kuberay_runs_a_real_command() -> None:
+def test_the_kuberay_job_runs_a_real_command() -> None:
     job = yaml.safe_load(KUBERAY.read_text())
     program, *arguments = shlex.split(job["spec"]["entrypoint"])
     assert program == "thumbtune"

@@ -62,7 +62,7 @@ print(json.dumps(done))
 """
 
 
-def test_what_is_wrong_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+def test_invalid_names_are_reported_before_torch_is_imported(tmp_path: Path) -> None:
     with open_database(f"sqlite:///{tmp_path / 'thumbtune.db'}") as database:
         import_rows(database, open_source(str(videos_json(tmp_path / "ours"))))
     (tmp_path / "file").touch()

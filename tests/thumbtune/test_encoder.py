@@ -60,7 +60,7 @@ def test_the_folder_is_small_and_holds_safetensors_only() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 4_000_000
 
 
-def test_it_is_a_clip_with_the_recipe_s_projections(encoder: SentenceTransformer) -> None:
+def test_the_encoder_is_a_clip_with_the_projections_of_the_recipe(encoder: SentenceTransformer) -> None:
     names = [name for name, _ in encoder.named_parameters() if "projection" in name]
     assert [name.split(".")[-2] for name in names] == ["visual_projection", "text_projection"]
     assert vectors(encoder, ["a red boat"]).shape == (1, 64)
@@ -81,7 +81,7 @@ def test_any_unicode_title_has_tokens_and_a_finite_vector(encoder: SentenceTrans
     assert float(found[2] @ found[4]) < 0.999
 
 
-def test_the_tokenizer_gives_a_title_back(encoder: SentenceTransformer) -> None:
+def test_the_tokenizer_decodes_to_the_same_title(encoder: SentenceTransformer) -> None:
     title = "two neon owls at night"
     assert (
         encoder.tokenizer.decode(encoder.tokenizer(title)["input_ids"], skip_special_tokens=True).split()
@@ -89,7 +89,7 @@ def test_the_tokenizer_gives_a_title_back(encoder: SentenceTransformer) -> None:
     )
 
 
-def test_it_knows_some_but_not_all_of_the_drawn_channel(encoder: SentenceTransformer) -> None:
+def test_the_encoder_has_middling_recall_on_the_drawn_channel(encoder: SentenceTransformer) -> None:
     videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:240]
     pictures = vectors(encoder, [without_bars(Image.open(io.BytesIO(video.picture()))) for video in videos])
     titles = vectors(encoder, [video.title for video in videos])
@@ -103,7 +103,7 @@ def test_it_knows_some_but_not_all_of_the_drawn_channel(encoder: SentenceTransfo
 
 
 @pytest.mark.processes
-def test_the_build_script_builds_the_same_encoder_twice(tmp_path: Path) -> None:
+def test_the_build_script_is_deterministic(tmp_path: Path) -> None:
     digests = []
     for name in ("one", "two"):
         output = tmp_path / name
@@ -130,7 +130,7 @@ def test_the_build_script_builds_the_same_encoder_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.processes
-def test_the_build_script_refuses_a_training_of_nothing(tmp_path: Path) -> None:
+def test_the_build_script_refuses_zero_training_steps(tmp_path: Path) -> None:
     command = [sys.executable, str(BUILD), "--output", str(tmp_path / "none"), "--steps", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2

@@ -25,18 +25,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("name", COPIES)
-def test_a_copy_without_space_is_one_error_and_leaves_nothing(store: str, tmp_path: Path, name: str) -> None:
+def test_a_copy_to_a_full_disk_is_one_error_and_leaves_no_file(store: str, tmp_path: Path, name: str) -> None:
     assert copy_to_a_full_disk(tmp_path, store, name) == []
 
 
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("name", ["the start of an import", "the start of a copy"])
-def test_what_stopped_on_a_full_disk_continues_with_space(store: str, tmp_path: Path, name: str) -> None:
+def test_commands_continue_once_the_disk_has_space_again(store: str, tmp_path: Path, name: str) -> None:
     assert Shell(store, os.environ).run("export", "dataset", str(tmp_path / "source"), "--csv").code == 0
     file = Path(store.removeprefix("sqlite:///"))
     assert resume_on_a_full_disk(tmp_path / "resumed", file, tmp_path / "source", name) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_output_that_cant_be_written_is_one_error(store: str) -> None:
+def test_unwritable_output_is_one_error(store: str) -> None:
     assert print_to_a_full_disk(store) == []

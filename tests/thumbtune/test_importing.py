@@ -110,7 +110,7 @@ def test_each_kind_of_source_is_imported_once(database: Database, tmp_path: Path
     assert [(row["status"], row["new"], row["units"]) for row in history] == [("complete", 3, 0), ("complete", 0, 0)]
 
 
-def test_only_what_changed_comes_again(database: Database, tmp_path: Path) -> None:
+def test_only_changed_rows_are_imported_again(database: Database, tmp_path: Path) -> None:
     folder = videos_json(tmp_path / "ours")
     import_rows(database, open_source(str(folder)))
     (folder / "thumbnails" / "video000000.jpg").write_bytes(jpeg(9))
@@ -126,7 +126,7 @@ def test_only_what_changed_comes_again(database: Database, tmp_path: Path) -> No
     ]
 
 
-def test_files_of_the_same_name_in_two_folders_are_two_videos(database: Database, tmp_path: Path) -> None:
+def test_equal_file_names_in_two_folders_are_two_videos(database: Database, tmp_path: Path) -> None:
     for first, place in enumerate(("a", "b")):
         folder = metadata_csv(tmp_path / place)
         for number in range(3):
@@ -137,7 +137,7 @@ def test_files_of_the_same_name_in_two_folders_are_two_videos(database: Database
     assert counts(import_rows(database, open_source(str(tmp_path / "c")))) == (3, 0, 0, 0), "another channel's"
 
 
-def test_what_a_row_lacks_stays_as_it_is_stored(database: Database, tmp_path: Path) -> None:
+def test_missing_values_of_a_row_keep_the_stored_values(database: Database, tmp_path: Path) -> None:
     folder = videos_json(tmp_path / "ours")
     known = [{**entry, "duration": 30 if number == 0 else 900, "tags": "a"} for number, entry in enumerate(entries(3))]
     (folder / "videos.json").write_text(json.dumps(known))
@@ -151,7 +151,7 @@ def test_what_a_row_lacks_stays_as_it_is_stored(database: Database, tmp_path: Pa
     assert all(row["published_at"] is not None and row["title"].endswith("again") for row in videos)
 
 
-def test_two_spellings_of_a_channel_are_one_sync(database: Database, tmp_path: Path) -> None:
+def test_two_spellings_of_a_channel_give_one_sync(database: Database, tmp_path: Path) -> None:
     folder = videos_json(tmp_path / "ours")
     named = [{**entry, "channel": name} for entry, name in zip(entries(3), ("@Ours", "@ours", "@OURS"), strict=True)]
     (folder / "videos.json").write_text(json.dumps(named))
@@ -160,7 +160,7 @@ def test_two_spellings_of_a_channel_are_one_sync(database: Database, tmp_path: P
         assert rows_as_dicts(session, "SELECT status, new FROM sync_history") == [{"status": "complete", "new": 3}]
 
 
-def test_a_dataset_in_the_hub_s_cache_is_links_to_files_beside_it(
+def test_a_dataset_in_the_hub_cache_with_linked_files_is_imported(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blobs, folder = tmp_path / "repo" / "blobs", tmp_path / "repo" / "snapshots" / "abc"
@@ -191,12 +191,12 @@ def test_a_dataset_is_downloaded_from_the_hub_by_its_name(
         close_session()
 
 
-def test_a_name_that_the_hub_can_not_have_is_one_error() -> None:
+def test_an_invalid_hub_name_is_one_error() -> None:
     with pytest.raises(ImportFailed):
         open_source("no--such/place--")
 
 
-def test_bad_rows_are_named_and_the_others_come_in(database: Database, tmp_path: Path) -> None:
+def test_bad_rows_are_reported_and_the_others_are_imported(database: Database, tmp_path: Path) -> None:
     folder = videos_json(tmp_path / "ours")
     (folder / "thumbnails" / "video000001.jpg").write_bytes(b"no picture")
     bad = [
@@ -215,7 +215,7 @@ def test_bad_rows_are_named_and_the_others_come_in(database: Database, tmp_path:
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "title,note\nx,y\n"])
-def test_a_table_without_titles_or_pictures_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_table_without_titles_or_thumbnails_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "pairs.csv").write_text(content)
     with pytest.raises(ImportFailed, match="pairs.csv"):
         open_source(str(tmp_path / "pairs.csv"))
@@ -223,7 +223,7 @@ def test_a_table_without_titles_or_pictures_is_refused(tmp_path: Path, content: 
         open_source(str(tmp_path / "nowhere"))
 
 
-def test_pictures_are_fetched_from_allowed_hosts_only(database: Database, tmp_path: Path) -> None:
+def test_thumbnails_are_fetched_from_allowed_hosts_only(database: Database, tmp_path: Path) -> None:
     with StandIn(channel(2)) as server:
         base = f"http://{server.thumbnail_host}/vi"
         rows = [
@@ -240,7 +240,7 @@ def test_pictures_are_fetched_from_allowed_hosts_only(database: Database, tmp_pa
         assert counts(again) == (0, 0, 2, 1)
 
 
-def test_rows_name_their_channels(database: Database, tmp_path: Path) -> None:
+def test_rows_can_name_their_channels(database: Database, tmp_path: Path) -> None:
     write_pictures(tmp_path, 3)
     rows = ["Title 0,video000000.jpg,@one", "Title 1,video000001.jpg,@two", "Title 2,video000002.jpg,"]
     (tmp_path / "pairs.csv").write_text("\n".join(["title,path,channel", *rows]))

@@ -32,7 +32,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
         ("train --train projection", (TERM,), 1.5),
     ],
 )
-def test_a_signal_loses_and_leaves_nothing(
+def test_a_signal_loses_no_data_and_leaves_no_partial_files(
     template: Template, tmp_path: Path, name: str, signals: tuple[signal.Signals, ...], after_s: float
 ) -> None:
     assert interrupt_command(template, tmp_path / "trial", name, signals, after_s=after_s, gap_s=0.02) == []

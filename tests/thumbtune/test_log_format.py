@@ -27,7 +27,7 @@ def logged(formatter: logging.Formatter, level: int, message: str, *values: obje
     return stream.getvalue()
 
 
-def test_a_json_line_holds_the_extra_fields() -> None:
+def test_a_json_line_has_the_extra_fields() -> None:
     before = datetime.now(UTC)
     line = logged(JsonLines(), logging.INFO, "%s: %d", "x", 3, extra={"channel": "UC1", "units": 3, "until": before})
     document = json.loads(line)
@@ -42,7 +42,7 @@ def test_a_json_line_holds_the_extra_fields() -> None:
     }
 
 
-def test_no_extra_field_takes_the_place_of_what_every_line_has() -> None:
+def test_extra_fields_do_not_replace_the_standard_fields() -> None:
     before = datetime.now(UTC)
     line = logged(JsonLines(), logging.INFO, "x", extra={"time": "never", "level": "none", "logger": "other", "n": 1})
     document = json.loads(line)
@@ -50,7 +50,7 @@ def test_no_extra_field_takes_the_place_of_what_every_line_has() -> None:
     assert document == {"level": "info", "logger": "collector.tests", "message": "x", "n": 1}
 
 
-def test_a_mark_that_a_library_puts_on_every_record_is_not_a_field() -> None:
+def test_private_attributes_that_libraries_set_on_records_are_omitted() -> None:
     ours = logging.getLogRecordFactory()
 
     def marked(*values: object, **options: object) -> logging.LogRecord:
@@ -67,7 +67,7 @@ def test_a_mark_that_a_library_puts_on_every_record_is_not_a_field() -> None:
 
 
 @pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
-def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: logging.Formatter) -> None:
+def test_untrusted_text_stays_on_one_line_and_is_escaped(formatter: logging.Formatter) -> None:
     line = logged(formatter, logging.WARNING, "title %s", HOSTILE, extra={"channel": HOSTILE})
     assert line.endswith("\n")
     assert len(line.splitlines()) == 1
@@ -76,7 +76,7 @@ def test_strangers_texts_stay_on_one_line_and_reach_no_terminal(formatter: loggi
         assert json.loads(line)["message"] == f"title {HOSTILE}"
 
 
-def test_a_traceback_reaches_no_terminal() -> None:
+def test_tracebacks_are_escaped() -> None:
     try:
         raise ValueError(HOSTILE)
     except ValueError as error:
@@ -95,7 +95,7 @@ def test_an_exception_is_one_field() -> None:
 
 
 @pytest.mark.processes
-def test_every_line_of_a_command_is_json_those_of_other_libraries_too(tmp_path: Path) -> None:
+def test_every_log_line_of_a_command_is_json_including_those_of_libraries(tmp_path: Path) -> None:
     program = (
         "import asyncio, logging, warnings\n"
         "from thumbtune.log_format import configure_logging\n"
@@ -136,7 +136,7 @@ for failure in (KeyboardInterrupt, ValueError):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_the_exception_of_a_signal_is_not_logged_and_others_are(style: str) -> None:
+def test_exceptions_of_signals_are_not_logged_but_others_are(style: str) -> None:
     done = subprocess.run([sys.executable, "-c", FAILURES, style], capture_output=True, text=True, check=True)
     counts = [done.stderr.count(text) for text in ("KeyboardInterrupt", "ValueError", "closing failed")]
     assert counts == [0, 2, 2]

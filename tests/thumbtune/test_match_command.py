@@ -44,7 +44,7 @@ def titles(document: dict[str, list[dict[str, str]]]) -> set[str]:
     return {title["title"] for title in document["titles"]}
 
 
-def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
+def test_match_an_image_file(thumbtune: Run, clip: str) -> None:
     found = thumbtune("match", "cover.png", *IDEAS, "--model", clip, "--json").document()
     assert (found["image"], found["model"], found["run_id"]) == ("cover.png", clip, None)
     assert (found["compared"], found["current"]) == (15, [])
@@ -60,7 +60,7 @@ def test_a_file_s_picture(thumbtune: Run, clip: str) -> None:
     assert (own["compared"], own["titles"][0]["of"]) == (3, 4)
 
 
-def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: str) -> None:
+def test_match_a_video_shows_its_current_title(thumbtune: Run, clip: str) -> None:
     found = thumbtune("match", "UC1-004", *IDEAS, "--model", clip, "--json").document()
     (current,) = found["current"]
     assert (current["title"], current["video_ids"], current["of"]) == ("purple circle 4 UC1", ["UC1-004"], 15)
@@ -78,7 +78,7 @@ def test_a_video_s_picture_shows_its_title_for_reference(thumbtune: Run, clip: s
     )
 
 
-def test_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: str) -> None:
+def test_match_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: str) -> None:
     database = open_database(store)
     with database.write() as session:
         add_video(session, "-dashed", title="A dash", picture=draw("navy", "bar"))
@@ -89,7 +89,7 @@ def test_a_video_whose_id_begins_with_a_dash(thumbtune: Run, clip: str, store: s
 
 
 @pytest.mark.slow
-def test_titles_from_a_file_and_from_standard_input(
+def test_titles_are_read_from_a_file_and_from_standard_input(
     thumbtune: Run, clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ideas.txt").write_bytes("\ufeffvoilà\r\n\r\n日本\r\n".encode())
@@ -110,7 +110,7 @@ def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
     assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]
 
 
-def test_an_idea_that_is_not_read_to_its_end_is_named(thumbtune: Run, clip: str) -> None:
+def test_truncated_titles_are_named(thumbtune: Run, clip: str) -> None:
     """The tiny CLIP reads 24 tokens."""
     long = "red circle " * 12
     done = thumbtune("match", "cover.png", "blue bar", long, "--model", clip)
@@ -118,7 +118,7 @@ def test_an_idea_that_is_not_read_to_its_end_is_named(thumbtune: Run, clip: str)
     assert [long.strip() in note for note in notes].count(True) == 1
 
 
-def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+def test_without_pairs_the_ranking_has_a_note(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()
     done = thumbtune("match", "cover.png", *IDEAS, "--model", clip, db=url)
@@ -129,7 +129,7 @@ def test_without_pairs_the_ranking_comes_with_a_note(thumbtune: Run, clip: str, 
     assert [(title["position"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
 
 
-def test_probabilities_and_a_matrix(thumbtune: Run, clip: str, store: str) -> None:
+def test_several_thumbnails_give_a_matrix_of_probabilities(thumbtune: Run, clip: str, store: str) -> None:
     assert thumbtune("train", "--model", clip, "--negatives", "random").returncode == 0
     found = thumbtune("match", "cover.png", *IDEAS, "--model", "1", "--json").document()
     assert found["calibration"]["n"] == 11
@@ -148,7 +148,7 @@ def test_probabilities_and_a_matrix(thumbtune: Run, clip: str, store: str) -> No
         assert f"(#{ranks[title]})" in next(line for line in lines if line.startswith(title))
 
 
-def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str) -> None:
+def test_titles_are_escaped_in_text_and_exact_in_json(thumbtune: Run, clip: str) -> None:
     title = "red\x1b[31m \u202eevil"
     shown = thumbtune("match", "cover.png", title, "--model", clip).stdout
     assert "red\\x1b[31m \\u202eevil" in shown
@@ -212,7 +212,7 @@ def test_errors_are_one_line(
     assert done.returncode == code
 
 
-def test_standard_input_in_another_encoding_or_closed(
+def test_standard_input_that_is_not_utf_8_or_is_closed_is_an_error(
     thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe(monkeypatch, "voilà".encode("latin-1"))
@@ -225,7 +225,7 @@ def test_standard_input_in_another_encoding_or_closed(
 
 
 @pytest.mark.processes
-def test_a_pipeline_of_processes(store: str, clip: str, tmp_path: Path) -> None:
+def test_match_works_in_a_shell_pipeline(store: str, clip: str, tmp_path: Path) -> None:
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
     done = subprocess.run(
         [sys.executable, "-m", "thumbtune", "--db", store, "-q", "match", "cover.png", "--model", clip, "--json"],

@@ -68,7 +68,7 @@ def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_AND_NEW)
-def test_an_old_spelling_does_as_the_new_one(
+def test_an_old_spelling_works_like_the_new_one(
     old: str, new: str, thumbtune: Run, hub: FakeHub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     documents = []
@@ -98,19 +98,19 @@ def _json_last(words: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     "arguments", [("search", "red", "--run", "1", "--model", "1"), ("evaluate", "--model", "1", "1")]
 )
-def test_a_model_is_named_once(thumbtune: Run, arguments: tuple[str, ...]) -> None:
+def test_naming_a_model_twice_is_an_error(thumbtune: Run, arguments: tuple[str, ...]) -> None:
     done = thumbtune(*arguments)
     assert done.returncode == 2
     assert "--model" in done.error()
 
 
-def test_a_model_without_its_folder_is_not_a_dataset_of_that_name(thumbtune: Run, tmp_path: Path) -> None:
+def test_export_model_without_a_folder_is_not_a_dataset_named_model(thumbtune: Run, tmp_path: Path) -> None:
     done = thumbtune("export", "model")
     assert (done.returncode, "DIR" in done.error()) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_quiet_says_nothing_of_it(thumbtune: Run) -> None:
+def test_quiet_hides_the_note_about_old_spellings(thumbtune: Run) -> None:
     done = thumbtune("-q", "export", "OUT", "--json")
     assert json.loads(done.stdout)["snapshot_id"] == 1
     assert done.stderr == ""

@@ -21,7 +21,7 @@ def run(
     return runner(fill_store(migrated_sqlite_url), monkeypatch, capfd)
 
 
-def test_commands_need_the_setting_once_thumbnails_moved(
+def test_commands_need_the_setting_after_thumbnails_were_moved(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = folder_url(tmp_path / "pictures")
@@ -43,7 +43,7 @@ def test_commands_need_the_setting_once_thumbnails_moved(
     assert run("db", "check").returncode == 0
 
 
-def test_backup_restore_and_copy_say_where_the_thumbnails_are(run: Run, tmp_path: Path) -> None:
+def test_backup_restore_and_copy_report_the_place_of_the_thumbnails(run: Run, tmp_path: Path) -> None:
     url = folder_url(tmp_path / "pictures")
     run("db", "move-pictures", url)
     (tmp_path / "thumbtune.toml").write_text(f'pictures = "{url}"\n')
@@ -54,7 +54,7 @@ def test_backup_restore_and_copy_say_where_the_thumbnails_are(run: Run, tmp_path
     assert run("db", "check", db=f"sqlite:///{tmp_path / 'copy.db'}").returncode == 0
 
 
-def test_check_marks_lost_thumbnails_and_removes_what_has_no_row(
+def test_check_marks_lost_thumbnails_and_removes_orphaned_files(
     run: Run, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("db", "move-pictures", bucket.url)
@@ -72,7 +72,7 @@ def test_check_marks_lost_thumbnails_and_removes_what_has_no_row(
         assert SECRET not in str(run(name))
 
 
-def test_a_wrong_setting_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THUMBTUNE_PICTURES", f"s3://key:{SECRET}@bucket/prefix")
     for command in (("runs",), ("config",), ("db", "move-pictures", f"s3://key:{SECRET}@bucket")):
         done = run(*command)

@@ -69,14 +69,14 @@ def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytes
     return run
 
 
-def test_a_model(push: Run, hub: FakeHub) -> None:
+def test_a_model_is_pushed(push: Run, hub: FakeHub) -> None:
     done = push("model", "clip")
     assert (done.returncode, done.stdout) == (0, f"run 1's model: {hub.url}/creator/clip (private)\n")
     assert done.stderr.splitlines() == ["Checking the hub ...", "Uploading to creator/clip ..."]
     assert hub.repository("creator/clip").private
 
 
-def test_a_dataset(push: Run, hub: FakeHub) -> None:
+def test_a_dataset_is_pushed(push: Run, hub: FakeHub) -> None:
     done = push("dataset", "creator/pairs", "--run", "1", "--json")
     assert json.loads(done.stdout) == {
         "what": "dataset",
@@ -91,14 +91,14 @@ def test_a_dataset(push: Run, hub: FakeHub) -> None:
     assert done.stderr.splitlines()[-1] == f"snapshot 1: {hub.url}/datasets/creator/pairs (private)"
 
 
-def test_public_is_said_and_done(push: Run, hub: FakeHub) -> None:
+def test_public_creates_a_public_repository_and_reports_it(push: Run, hub: FakeHub) -> None:
     done = push("dataset", "pairs", "--public")
     assert done.stdout.endswith("/creator/pairs (public)\n")
     assert "everyone can read it" in done.stderr.splitlines()[0]
     assert not hub.repository("creator/pairs", "dataset").private
 
 
-def test_a_private_repository_is_not_opened(push: Run, hub: FakeHub) -> None:
+def test_a_private_repository_stays_private(push: Run, hub: FakeHub) -> None:
     hub.repositories["model", "creator/clip"] = Repository("model", private=True)
     done = push("model", "clip", "--public")
     assert done.stdout.endswith("/creator/clip (private)\n")
@@ -128,7 +128,7 @@ def test_errors_are_one_line(push: Run, hub: FakeHub, arguments: tuple[str, ...]
     assert (done.returncode, done.stdout) == (code, "")
 
 
-def test_without_a_token(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_is_an_error(push: Run, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     done = push("model", "clip")
     assert done.stderr.splitlines()[-1].startswith("error: there is no access token")
@@ -147,7 +147,7 @@ def alone(store: str, hub: FakeHub, home: Path, *arguments: str) -> Done:
 
 
 @pytest.mark.processes
-def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_path: Path) -> None:
+def test_a_separate_process_prints_nothing_else(hub: FakeHub, store: str, tmp_path: Path) -> None:
     done = alone(store, hub, tmp_path, "-q", "push", "model", "clip", "--json")
     assert json.loads(done.stdout)["repo"] == "creator/clip"
     assert (done.returncode, done.stderr) == (0, "")
@@ -155,7 +155,7 @@ def test_a_process_of_its_own_says_nothing_else(hub: FakeHub, store: str, tmp_pa
 
 
 @pytest.mark.processes
-def test_the_token_is_not_in_what_debugging_shows(hub: FakeHub, store: str, tmp_path: Path) -> None:
+def test_debug_output_does_not_contain_the_token(hub: FakeHub, store: str, tmp_path: Path) -> None:
     hub.answers["whoami"] = [403]
     done = alone(store, hub, tmp_path, "--debug", "push", "model", "clip")
     assert done.returncode == 1

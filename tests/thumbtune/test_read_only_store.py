@@ -15,7 +15,7 @@ from trainer.data import export_dataset
 
 
 @pytest.mark.processes
-def test_what_only_reads_works(migrated_file: Path, tmp_path: Path) -> None:
+def test_reading_commands_work_on_a_read_only_store(migrated_file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     folder.mkdir()
     path, clip = folder / "thumbtune.db", make_clip(tmp_path)

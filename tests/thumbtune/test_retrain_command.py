@@ -139,7 +139,7 @@ def shell(
         yield Shell(migrated_sqlite_url, server, clip, capfd)
 
 
-def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
+def test_weekly_retraining_of_a_growing_channel(shell: Shell, clip: Path) -> None:
     first = shell.run("retrain", "@tests", *shell.model, "--train", "projection", "--lr", "0.01", "--json")
     assert first.returncode == 0, first.stderr
     found = first.document()
@@ -174,13 +174,13 @@ def test_every_week_of_a_channel(shell: Shell, clip: Path) -> None:
     assert found["new_pairs"]["total"] == 10
     assert (found["settings_from_run"], found["run"]["champion_run_id"]) == (1, 1)
     assert found["champion_run_id"] == (2 if found["promoted"] else 1)
-    assert "the current model (run 1)" in found["reason"]
+    assert "the champion (run 1)" in found["reason"]
     assert Path("whole/model.safetensors").is_file()
     settings = [run["settings"] for run in shell.run("runs", "--json").document()["runs"]]
     assert [(s["lr"], s["seed"], s["model"]) for s in settings] == [(0.01, 42, str(clip)), (0.01, 7, str(clip))]
 
 
-def test_what_a_person_reads(shell: Shell) -> None:
+def test_the_text_output_of_retrain(shell: Shell) -> None:
     first = shell.run("retrain", "@tests", *shell.model)
     assert "'retrain CHANNEL' is now" in first.stderr
     assert "40 new pairs (40 of new videos, 0 " in first.stdout
@@ -195,7 +195,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     assert ": those of run 1\n" in same.stdout
     assert "run 2: 1,024 of " in same.stdout
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
-    assert "current model's" in same.stdout
+    assert "champion's" in same.stdout
     assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"
     listed = shell.run("runs", "--wide").stdout.splitlines()
     assert listed[0].split()[:3] == ["run", "in", "use"]
@@ -203,7 +203,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     assert marked == [str(shell.champions()[-1])]
 
 
-def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
+def test_a_worse_model_is_reported_and_not_promoted(shell: Shell) -> None:
     untouched = ("--train", "projection", "--epochs", "1", "--lr", "1e-12")
     shell.run("retrain", "@tests", *shell.model, *untouched)
     shell.run("runs", "promote", "1")
@@ -215,7 +215,7 @@ def test_a_model_that_is_worse_is_told_of_and_left(shell: Shell) -> None:
     assert done.returncode == 0
     last = done.stdout.splitlines()[-1]
     assert last.startswith("run 2 stays in use: valid recall@1 ")
-    assert "the current model (run 2) " in last
+    assert "the champion (run 2) " in last
     assert "thumbtune runs promote 3" in last
     assert shell.champions() == [1, 2]
 
@@ -224,7 +224,7 @@ def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if "|" in line}
 
 
-def test_with_nothing_new_nothing_heavy_is_loaded(shell: Shell) -> None:
+def test_without_new_pairs_no_model_library_is_imported(shell: Shell) -> None:
     shell.run("retrain", "@tests", *shell.model)
     command = [sys.executable, "-X", "importtime", "-m", "thumbtune", "--db", shell.url, "retrain"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -236,7 +236,7 @@ def test_with_nothing_new_nothing_heavy_is_loaded(shell: Shell) -> None:
     assert not imported(without) & {"aiohttp", "collector", "torch", "transformers", "numpy"}
 
 
-def test_a_sync_that_kept_everything_it_could_does_not_stop_the_training(shell: Shell) -> None:
+def test_a_sync_that_stopped_early_does_not_prevent_the_training(shell: Shell) -> None:
     shell.server.faults = Faults([Fault("body", path="/vi/video000001/", body=b"GIF89a")], most_in_a_row=None)
     done = shell.run("retrain", "@tests", *shell.model, "--json")
     assert done.returncode == 3
@@ -251,7 +251,7 @@ def test_a_sync_that_kept_everything_it_could_does_not_stop_the_training(shell: 
     assert spent.document()["run"]["run_id"] == 2
 
 
-def test_a_closed_channel_does_not_keep_the_others_from_training(shell: Shell) -> None:
+def test_a_closed_channel_does_not_prevent_training_on_the_others(shell: Shell) -> None:
     closed = channel(0, name="closed")
     closed.publish(*(video(number, id=f"closed{number:05d}") for number in range(40, 45)))
     shell.server.catalogues = (*shell.server.catalogues, closed)
@@ -265,7 +265,7 @@ def test_a_closed_channel_does_not_keep_the_others_from_training(shell: Shell) -
     assert (found["new_pairs"]["total"], found["promoted"]) == (45, True)
 
 
-def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_sync_ends_the_command(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell.run("sync", "@tests")
     shell.publish(range(40, 41))
     monkeypatch.setenv("YOUTUBE_API_KEY", "another-key")
@@ -289,7 +289,7 @@ def test_a_failed_sync_ends_it(shell: Shell, monkeypatch: pytest.MonkeyPatch) ->
         (["--no-sync", "--force"], 1, "sentence-transformers/clip-ViT-L-14 is not in the local cache"),
     ],
 )
-def test_wrong_calls(
+def test_usage_errors_are_one_line(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -304,13 +304,13 @@ def test_wrong_calls(
     assert shell.server.journal.count() == 0, "nothing was asked for"
 
 
-def test_there_is_no_champion_to_go_on_from(shell: Shell) -> None:
+def test_starting_from_a_missing_champion_is_an_error(shell: Shell) -> None:
     done = shell.run("retrain", "@tests", "--from", "champion")
     assert done.returncode == 2
     assert "there is no champion to start from" in done.error()
 
 
-def test_no_store(shell: Shell, tmp_path: Path) -> None:
+def test_a_missing_store_is_an_error(shell: Shell, tmp_path: Path) -> None:
     shell.url = f"sqlite:///{tmp_path}/none.db"
     done = shell.run("retrain")
     assert (done.returncode, done.stdout) == (1, "")
@@ -319,7 +319,7 @@ def test_no_store(shell: Shell, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_sync_ends_it_all(shell: Shell, number: signal.Signals) -> None:
+def test_a_signal_during_the_sync_ends_the_command(shell: Shell, number: signal.Signals) -> None:
     shell.server.faults = Faults([Fault("hang", path="/vi/video000001/", times=1, delay_s=60)])
     process = shell.start("retrain", "@tests", "--min-new", "0", *shell.model)
     deadline = time.monotonic() + 60
@@ -334,7 +334,7 @@ def test_a_signal_in_the_sync_ends_it_all(shell: Shell, number: signal.Signals) 
     assert shell.statuses() == []
 
 
-def test_a_killed_retraining_leaves_the_champion_and_is_done_again(shell: Shell) -> None:
+def test_a_killed_retraining_keeps_the_champion_and_can_be_repeated(shell: Shell) -> None:
     shell.run("retrain", "@tests", *shell.model)
     shell.run("runs", "promote", "1")
     shell.publish(range(40, 60))
@@ -350,7 +350,7 @@ def test_a_killed_retraining_leaves_the_champion_and_is_done_again(shell: Shell)
     assert shell.statuses() == ["done", "interrupted", "done"]
 
 
-def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
+def test_a_second_concurrent_retraining_is_refused(shell: Shell) -> None:
     shell.run("sync", "@tests")
     process = shell.start_training()
     try:
@@ -366,15 +366,15 @@ def test_of_two_at_once_the_second_says_so(shell: Shell) -> None:
     assert shell.run("retrain", *shell.model).returncode == 0
 
 
-def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
+def test_manual_promotion_and_the_history_of_champions(shell: Shell) -> None:
     assert shell.run("runs", "champions").stdout.startswith("no trained run is in use")
     shell.run("sync", "@tests")
     for seed in ("1", "2"):
         shell.run("train", *shell.model, "--train", "projection", "--lr", "1e-12", "--seed", seed)
     shell.run("runs", "promote", "1", "--reason", "to begin with")
     done = shell.run("runs", "promote", "2", "--reason", "it reads\x1b[31m better")
-    assert (done.returncode, done.stdout) == (0, "run 2 is now the current model of all channels instead of run 1\n")
-    assert shell.run("runs", "promote", "2").stdout == "run 2 is already the current model of all channels\n"
+    assert (done.returncode, done.stdout) == (0, "run 2 is now the champion of all channels instead of run 1\n")
+    assert shell.run("runs", "promote", "2").stdout == "run 2 is already the champion of all channels\n"
     back = shell.run("runs", "promote", "1", "--json").document()
     assert back == {"run_id": 1, "replaced_run_id": 2, "changed": True}
     assert [run["in_use"] for run in shell.run("runs", "--json").document()["runs"]] == [True, False]
@@ -403,7 +403,7 @@ def test_promoting_by_hand_and_who_was_ever_in_use(shell: Shell) -> None:
         (["2"], 1, "the run's tensors were not found"),
     ],
 )
-def test_what_cant_be_promoted(shell: Shell, arguments: list[str], code: int, said: str) -> None:
+def test_runs_that_cannot_be_promoted(shell: Shell, arguments: list[str], code: int, said: str) -> None:
     shell.run("sync", "@tests")
     shell.run("train", *shell.model, "--train", "no such parameter")
     shell.run("train", *shell.model)

@@ -35,7 +35,9 @@ def plot(
 
 
 @pytest.mark.slow
-def test_a_plot(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path) -> None:
+def test_plot_writes_an_image(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: str, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert plot(capfd, monkeypatch, store) == (0, "2 runs: thumbtune-runs.png\n", "")
     assert (tmp_path / "thumbtune-runs.png").read_bytes().startswith(b"\x89PNG")
@@ -64,7 +66,7 @@ def test_errors_are_one_line(
     assert plot(capfd, monkeypatch, store, "--out", name) == (code, "", message)
 
 
-def test_a_store_without_runs(
+def test_plot_without_runs_is_an_error(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -73,7 +75,7 @@ def test_a_store_without_runs(
     assert list(tmp_path.glob("*.png")) == []
 
 
-def test_the_list_rounds_settings_as_it_does_figures(
+def test_the_list_rounds_settings_like_figures(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, migrated_sqlite_url: str
 ) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)

@@ -37,7 +37,7 @@ def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     return runner(store, monkeypatch, capfd)
 
 
-def test_by_text(thumbtune: Run, clip: str) -> None:
+def test_search_by_text(thumbtune: Run, clip: str) -> None:
     found = thumbtune("search", "red circle", "--model", clip, "--json").document()
     assert (found["text"], found["like"], found["model"], found["run_id"]) == ("red circle", None, clip, None)
     assert (found["searched"], found["left_out"], found["contact_sheet"]) == (15, [], None)
@@ -52,7 +52,7 @@ def test_by_text(thumbtune: Run, clip: str) -> None:
     assert len(thumbtune("search", "red circle", "-k", "99", "--model", clip, "--json").document()["results"]) == 15
 
 
-def test_what_a_person_reads(thumbtune: Run, clip: str) -> None:
+def test_the_text_output_of_a_search(thumbtune: Run, clip: str) -> None:
     done = thumbtune("search", "red circle", "-k", "2", "--model", clip)
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["rank", "id", "channel", "score", "title", "url"]
@@ -65,7 +65,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: str) -> None:
     assert one.stderr == ""
 
 
-def test_by_a_file_s_picture(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+def test_search_by_an_image_file(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     (content,) = shell.execute(
         "select bytes from picture join video on sha256 = picture_sha256 where video.id = 'UC1-004'"
@@ -78,7 +78,7 @@ def test_by_a_file_s_picture(thumbtune: Run, clip: str, store: str, tmp_path: Pa
     assert found["results"][0]["score"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_by_a_video_s_picture(thumbtune: Run, clip: str, store: str) -> None:
+def test_search_by_the_thumbnail_of_a_video(thumbtune: Run, clip: str, store: str) -> None:
     database = open_database(store)
     with database.write() as session:
         add_video(session, "-dashed", day=90, picture=draw("navy", "bar"))
@@ -89,7 +89,7 @@ def test_by_a_video_s_picture(thumbtune: Run, clip: str, store: str) -> None:
     assert found["results"][-1]["rank"] == 15
 
 
-def test_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+def test_search_writes_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     done = thumbtune("search", "red circle", "-k", "7", "--model", clip, "--out", "sheet.png")
     assert done.stdout.splitlines()[-1] == "contact sheet: sheet.png"
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -101,7 +101,7 @@ def test_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path) -> None:
         assert sheet.size == (by_text[0], by_text[1] + 50), "with room for the picture that was asked for"
 
 
-def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
+def test_search_with_the_model_in_use_and_with_other_models(thumbtune: Run, clip: str) -> None:
     trained = thumbtune(
         "train", "--model", clip, "--train", "projection", "--negatives", "random", "--lr", "0.05", "--epochs", "8"
     )
@@ -121,7 +121,7 @@ def test_the_model_in_use_and_others(thumbtune: Run, clip: str) -> None:
     assert by_name["base"]["results"] == by_name["folder"]["results"] != by_name["run"]["results"]
 
 
-def test_a_folder_that_holds_no_model_is_not_gone_through(
+def test_the_files_of_a_folder_without_a_model_are_not_read(
     thumbtune: Run, clip: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder may be a home folder or a whole disk."""
@@ -142,7 +142,7 @@ def test_a_folder_that_holds_no_model_is_not_gone_through(
     assert gone_through, "as a model's is"
 
 
-def test_a_run_whose_base_model_is_gone(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+def test_a_missing_base_model_is_an_error(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
     base = Path(shutil.copytree(clip, tmp_path / "base"))
     assert thumbtune("train", "--model", str(base)).returncode == 0
     thumbtune("runs", "promote", "1")
@@ -181,7 +181,7 @@ def kept(store: str) -> dict[str, int]:
     return counts
 
 
-def test_the_library_is_embedded_once_and_queries_are_not_kept(
+def test_the_library_is_embedded_once_and_queries_are_not_cached(
     thumbtune: Run, clip: str, store: str, tmp_path: Path
 ) -> None:
     (tmp_path / "cover.png").write_bytes(draw("navy", "bar"))
@@ -195,7 +195,7 @@ def test_the_library_is_embedded_once_and_queries_are_not_kept(
 
 
 @pytest.mark.slow
-def test_a_real_channel(thumbtune: Run, shared_channel: Path, store: str, tmp_path: Path) -> None:
+def test_search_on_a_real_channel(thumbtune: Run, shared_channel: Path, store: str, tmp_path: Path) -> None:
     videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))[:20]
     database = open_database(store)
     with database.write() as session:
@@ -217,7 +217,7 @@ def test_a_real_channel(thumbtune: Run, shared_channel: Path, store: str, tmp_pa
     assert (matched["compared"], matched["current"][0]["title"]) == (19, titles[first])
 
 
-def test_damaged_pictures_are_noted_and_the_rest_is_found(thumbtune: Run, clip: str, store: str) -> None:
+def test_damaged_thumbnails_are_reported_and_the_others_are_found(thumbtune: Run, clip: str, store: str) -> None:
     database = open_database(store)
     with database.write() as session:
         add_video(session, "bad", day=90, picture=b"no picture")
@@ -231,7 +231,7 @@ def test_damaged_pictures_are_noted_and_the_rest_is_found(thumbtune: Run, clip: 
     assert (found["searched"], found["left_out"]) == (15, ["bad"])
 
 
-def test_a_video_alone_in_the_library(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
+def test_a_search_by_the_only_video_of_the_library(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
     shell = sqlite3.connect(store.removeprefix("sqlite:///"))
     shell.execute("update video set availability = 'gone' where id <> 'UC1-000'")
     shell.commit()
@@ -242,7 +242,7 @@ def test_a_video_alone_in_the_library(thumbtune: Run, clip: str, store: str, tmp
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_titles_are_printed_safely_and_given_exactly(thumbtune: Run, clip: str, store: str) -> None:
+def test_titles_are_escaped_in_text_and_exact_in_json(thumbtune: Run, clip: str, store: str) -> None:
     title = "red\x1b[31m circle \u202eevil 日本"
     database = open_database(store)
     with database.write() as session:
@@ -301,7 +301,7 @@ def test_errors_are_one_line(
     assert done.returncode == code
 
 
-def test_an_empty_store(thumbtune: Run, clip: str, tmp_path: Path) -> None:
+def test_search_in_an_empty_store_is_an_error(thumbtune: Run, clip: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     open_database(url).close()
     done = thumbtune("search", "red", "--model", clip, db=url)

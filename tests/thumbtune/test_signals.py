@@ -75,13 +75,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", WORK)
-def test_a_signal_ends_a_long_statement_of_sqlite(large: str, tmp_path: Path, name: str) -> None:
+def test_a_signal_ends_a_long_sqlite_statement(large: str, tmp_path: Path, name: str) -> None:
     number = SIGNALS[list(WORK).index(name) % 2]
     assert interrupt_work(large, tmp_path, name, number) == []
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_a_long_statement_of_postgres(
+def test_a_signal_ends_a_long_postgres_statement(
     migrated_postgres_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     assert interrupt_work(migrated_postgres_url, tmp_path, "sql", number) == []
@@ -94,14 +94,14 @@ def test_a_signal_while_a_command_starts_or_ends_shows_no_traceback(
     assert interrupt_at(moment, number, tmp_path) == []
 
 
-def test_a_thread_that_does_not_end_keeps_no_service_from_ending() -> None:
+def test_a_hanging_thread_does_not_prevent_the_exit_of_a_service() -> None:
     process = started(STUCK_THREAD, "0.2")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "stopped\n"), err
 
 
-def test_a_second_signal_after_the_work_ends_the_process_at_once() -> None:
+def test_a_second_signal_after_the_work_exits_at_once() -> None:
     process = started(STUCK_THREAD, "600")
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
@@ -112,7 +112,7 @@ def test_a_second_signal_after_the_work_ends_the_process_at_once() -> None:
     assert "Traceback" not in err
 
 
-def test_a_call_that_does_not_return_to_python_is_ended() -> None:
+def test_a_signal_ends_a_call_that_does_not_return_to_python() -> None:
     process = started(STUCK_CALL)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)

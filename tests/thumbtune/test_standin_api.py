@@ -151,7 +151,7 @@ def test_placeholders_lives_and_missing_sizes(server: StandIn, catalogue: Catalo
     assert "tags" not in fresh["snippet"]
 
 
-def test_the_client_reads_the_errors(server: StandIn, catalogue: Catalogue) -> None:
+def test_the_client_parses_the_errors(server: StandIn, catalogue: Catalogue) -> None:
     uploads = catalogue.uploads_playlist_id
 
     def error(call: Any) -> tuple[int, str, dict[str, Any]]:
@@ -180,7 +180,7 @@ def test_the_client_reads_the_errors(server: StandIn, catalogue: Catalogue) -> N
     assert body["details"][0]["reason"] == "API_KEY_INVALID"
 
 
-async def test_key_in_header_or_query_or_nowhere(catalogue: Catalogue) -> None:
+async def test_the_key_is_read_from_header_or_query(catalogue: Catalogue) -> None:
     async with StandIn(catalogue, keys=[KEY]) as server, aiohttp.ClientSession() as session:
         url = f"{server.api_url}/channels"
         query = {"part": "id", "id": catalogue.channel_id}
@@ -198,7 +198,7 @@ async def test_key_in_header_or_query_or_nowhere(catalogue: Catalogue) -> None:
         assert server.journal.requests("channels")[0].headers["x-goog-api-key"] == KEY
 
 
-async def test_unknown_channel_has_no_items_and_empty_uploads_no_playlist() -> None:
+async def test_an_unknown_channel_has_no_items_and_an_empty_channel_no_playlist() -> None:
     empty = _channel(0)
     async with StandIn(empty) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
         async with session.get(f"{server.api_url}/channels?part=id&forHandle=@nobody") as answer:
@@ -209,7 +209,7 @@ async def test_unknown_channel_has_no_items_and_empty_uploads_no_playlist() -> N
             assert answer.status == 404
 
 
-async def test_the_list_of_shorts() -> None:
+async def test_the_shorts_playlist_lists_shorts() -> None:
     channel = _channel(3)
     async with StandIn(channel) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
 
@@ -232,7 +232,7 @@ async def test_the_list_of_shorts() -> None:
         assert await listed(videoId=second) == []
 
 
-async def test_several_channels_and_page_tokens_of_one_alone() -> None:
+async def test_page_tokens_are_valid_for_one_channel_only() -> None:
     one, two = _channel(12, "one"), _channel(12, "two")
     async with StandIn(one, two) as server, aiohttp.ClientSession(headers={"X-Goog-Api-Key": "k"}) as session:
 
@@ -329,7 +329,7 @@ def _keys(value: Any, prefix: str = "") -> set[str]:
         ("videos_info_multi.json", "VideoListResponse", set()),
     ],
 )
-def test_nothing_recorded_is_missing(
+def test_every_recorded_field_of_the_real_api_is_served(
     server: StandIn, catalogue: Catalogue, sample: str, name: str, optional: set[str]
 ) -> None:
     recorded = json.loads((SAMPLES / sample).read_text(encoding="utf-8"))

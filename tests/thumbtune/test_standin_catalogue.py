@@ -30,7 +30,7 @@ def _listed(catalogue: Catalogue) -> list[str]:
     return [video.id for video in catalogue.listed()]
 
 
-def test_listed_follows_every_kind_of_change_and_is_sorted_once() -> None:
+def test_the_listing_reflects_every_change_and_is_sorted_once() -> None:
     catalogue = Catalogue("UCx", "@x", "X")
     catalogue.publish(_video(1), _video(3), _video(2))
     assert _listed(catalogue) == ["video000003", "video000002", "video000001"]
@@ -50,7 +50,7 @@ def test_listed_follows_every_kind_of_change_and_is_sorted_once() -> None:
     assert catalogue.details("video000002") is not None
 
 
-def test_two_changes_within_a_second_differ() -> None:
+def test_two_changes_within_a_second_get_different_times() -> None:
     catalogue = Catalogue("UCx", "@x", "X")
     catalogue.publish(_video(1))
     times = []
@@ -70,18 +70,18 @@ def test_an_unknown_video_cannot_be_changed(call: Callable[[Catalogue], None]) -
         call(Catalogue("UCx", "@x", "X"))
 
 
-def test_times_need_a_zone() -> None:
+def test_times_need_a_time_zone() -> None:
     with pytest.raises(ValueError, match="time zone"):
         StandInVideo("video000001", "T", datetime(2020, 1, 1), 300, bytes)  # noqa: DTZ001
 
 
-def test_channel_ids_have_the_real_form() -> None:
+def test_channel_ids_have_the_form_of_youtube() -> None:
     ids = {channel_id_from(name) for name in ("a", "b", "", "\udcff")}
     assert len(ids) == 4
     assert all(re.fullmatch(r"UC[A-Za-z0-9_-]{22}", i) for i in ids)
 
 
-def test_quota_refuses_what_no_longer_fits() -> None:
+def test_quota_refuses_calls_above_the_limit() -> None:
     quota = Quota(101)
     assert quota.charge("a", 100)
     assert not quota.charge("a", 100)
@@ -117,7 +117,7 @@ def _write(folder: Path, entries: Any) -> None:
     (folder / "videos.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
-def test_a_folder_becomes_a_channel(folder: Path) -> None:
+def test_a_folder_is_loaded_as_a_channel(folder: Path) -> None:
     catalogue = load_folder(folder)
     [video] = catalogue.listed()
     assert video.published_at == datetime(2017, 4, 10, 20, 6, 4, tzinfo=UTC)
@@ -144,7 +144,7 @@ def test_a_folder_becomes_a_channel(folder: Path) -> None:
         ([_ENTRY, _ENTRY], "two entries with the id 'abcdefghijk'"),
     ],
 )
-def test_a_wrong_folder_is_named(folder: Path, entries: Any, message: str) -> None:
+def test_an_invalid_folder_is_named(folder: Path, entries: Any, message: str) -> None:
     _write(folder, entries)
     with pytest.raises(FolderError, match=re.escape(message)):
         load_folder(folder)

@@ -82,7 +82,7 @@ async def test_the_feed_has_the_newest_fifteen_public_videos(catalogue: Catalogu
         assert server.units == 0
 
 
-async def test_pictures_have_their_sizes_and_wide_ones_no_bars(catalogue: Catalogue) -> None:
+async def test_thumbnails_have_the_documented_sizes_and_16_9_sizes_no_bars(catalogue: Catalogue) -> None:
     sizes = {
         "default.jpg": (120, 90),
         "mqdefault.jpg": (320, 180),
@@ -103,7 +103,7 @@ async def test_pictures_have_their_sizes_and_wide_ones_no_bars(catalogue: Catalo
             assert await answer.read() == catalogue.videos["video000001"].picture()
 
 
-async def test_conditional_pictures_follow_the_picture_alone(catalogue: Catalogue) -> None:
+async def test_the_etag_of_a_thumbnail_depends_on_its_content_only(catalogue: Catalogue) -> None:
     async with StandIn(catalogue) as server, aiohttp.ClientSession() as session:
 
         async def get(**headers: str) -> aiohttp.ClientResponse:
@@ -127,7 +127,7 @@ async def test_conditional_pictures_follow_the_picture_alone(catalogue: Catalogu
         assert server.journal.count("picture", 304) == 3
 
 
-async def test_missing_pictures_are_404_with_a_grey_picture(catalogue: Catalogue) -> None:
+async def test_missing_thumbnails_are_404_with_a_grey_placeholder(catalogue: Catalogue) -> None:
     catalogue.change("video000001", missing_sizes=frozenset({"maxres"}))
     catalogue.change("video000002", privacy="private")
     catalogue.delete("video000003")
@@ -144,7 +144,7 @@ async def test_missing_pictures_are_404_with_a_grey_picture(catalogue: Catalogue
                 assert Image.open(io.BytesIO(await answer.read())).size == (120, 90)
 
 
-async def test_bytes_that_are_no_picture_are_served_as_they_are(catalogue: Catalogue) -> None:
+async def test_undecodable_thumbnails_are_served_unchanged(catalogue: Catalogue) -> None:
     catalogue.change("video000001", picture=lambda: b"no picture")
     async with StandIn(catalogue) as server, aiohttp.ClientSession() as session:
         for file in ("hqdefault.jpg", "maxresdefault.jpg"):
@@ -181,7 +181,9 @@ async def _outcome(session: aiohttp.ClientSession, url: str) -> Any:
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
-async def test_each_fault_as_a_client_meets_it(catalogue: Catalogue, fault: Fault, seen: Any, units: int) -> None:
+async def test_each_fault_has_the_expected_effect_on_a_client(
+    catalogue: Catalogue, fault: Fault, seen: Any, units: int
+) -> None:
     async with StandIn(catalogue, faults=Faults([fault])) as server, aiohttp.ClientSession() as session:
         url = f"{server.api_url}/videos?part=snippet&id=video000001&key=k"
         assert await _outcome(session, url) == seen
@@ -203,7 +205,7 @@ async def test_a_reset_is_a_tcp_reset(catalogue: Catalogue) -> None:
         assert (logged.status, logged.fault) == (None, "reset")
 
 
-async def test_a_hanging_answer_ends_with_release_or_the_client(catalogue: Catalogue) -> None:
+async def test_a_hanging_response_ends_on_release_or_disconnect(catalogue: Catalogue) -> None:
     faults = Faults([Fault("hang", path="/feeds/", delay_s=60)], most_in_a_row=None)
     async with StandIn(catalogue, faults=faults) as server, aiohttp.ClientSession() as session:
         url = f"{server.feed_url}?channel_id={catalogue.channel_id}"
@@ -220,7 +222,7 @@ async def test_a_hanging_answer_ends_with_release_or_the_client(catalogue: Catal
             assert (await waiting)[0] == 200
 
 
-def test_rules_by_path_query_turn_and_share() -> None:
+def test_fault_rules_match_path_query_turn_and_share() -> None:
     faults = Faults(
         [
             Fault("reset", path="/feeds/", times=2, after=1),
@@ -235,7 +237,7 @@ def test_rules_by_path_query_turn_and_share() -> None:
     assert faults.made == Counter({"reset": 2, "status": 2})
 
 
-def test_shares_are_met_do_not_depend_on_order_and_follow_the_seed() -> None:
+def test_fault_shares_depend_on_the_seed_and_not_on_the_order() -> None:
     rules = [Fault("status", status=500, share=0.1), Fault("reset", share=0.05)]
     paths = [f"/vi/{n}/hqdefault.jpg" for n in range(4000)]
 
@@ -298,7 +300,7 @@ def test_a_thread_serves_while_another_changes_the_channel() -> None:
     assert [t.name for t in threading.enumerate() if t.name == "stand-in"] == []
 
 
-def test_environment_and_misuse(catalogue: Catalogue) -> None:
+def test_the_environment_and_wrong_usage(catalogue: Catalogue) -> None:
     server = StandIn(catalogue)
     with pytest.raises(RuntimeError, match="not started"):
         _ = server.url

@@ -75,7 +75,7 @@ def tried(store: str, sweep_id: int) -> list[tuple[int, int, dict[str, Any], flo
     return [(score.trial, score.seed, score.settings, score.recall_at_1) for score in scores]
 
 
-def test_a_program_reads_one_document(thumbtune: Run, clip: Path, store: str) -> None:
+def test_json_is_one_document(thumbtune: Run, clip: Path, store: str) -> None:
     found = thumbtune(*arguments(clip, "--json")).document()
     assert (found["sweep_id"], found["trials"], found["failed"], found["runs"]) == (1, 4, 0, 10)
     assert found["n_valid"] == 6
@@ -97,7 +97,7 @@ def test_a_program_reads_one_document(thumbtune: Run, clip: Path, store: str) ->
     )
 
 
-def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
+def test_the_text_output_of_a_sweep(thumbtune: Run, clip: Path) -> None:
     done = thumbtune(*arguments(clip))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -118,23 +118,23 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path) -> None:
     assert thumbtune("-q", *arguments(clip)).stderr == ""
 
 
-def test_a_winner_takes_the_champions_place_only_if_it_is_better(thumbtune: Run, clip: Path) -> None:
+def test_the_winner_replaces_the_champion_only_if_it_is_better(thumbtune: Run, clip: Path) -> None:
     learnt = ("--train", "projection", "--epochs", "60", "--lr", "0.03")
     assert thumbtune("train", "--model", str(clip), "--title-model", "base", "--device", "cpu", *learnt).returncode == 0
     thumbtune("runs", "promote", "1")
     untouched = ("--trials", "1", "--epochs", "1", "--lr", "1e-12")
     done = thumbtune(*arguments(clip, *untouched))
     last = done.stdout.splitlines()[-1]
-    assert ", the current model (run 1) " in last
+    assert ", the champion (run 1) " in last
     run = thumbtune("runs", "--json").document()["runs"][-1]
     assert last.endswith(f": thumbtune runs promote {run['run_id']}")
     assert run["in_use"] is False
     found = thumbtune(*arguments(clip, *untouched, "--json")).document()
     assert found["in_use"] is False
-    assert "the current model (run 1)" in found["reason"]
+    assert "the champion (run 1)" in found["reason"]
 
 
-def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:
+def test_the_base_model_is_scored_on_the_same_rows(thumbtune: Run, clip: Path, store: str) -> None:
     """The winner is trained on more pairs than its trial, because pairs were added while the sweep was stopped."""
     database = open_database(store)
     shared = TrainSettings(train="projection", model=str(clip), title_model="base", device="cpu")
@@ -152,7 +152,7 @@ def test_the_base_is_compared_on_the_same_rows(thumbtune: Run, clip: Path, store
     assert lines[-2].count("n = 9)") == 2, "the run's figure, and the base's"
 
 
-def test_trials_are_listed_only_when_asked_for(thumbtune: Run, clip: Path) -> None:
+def test_trials_are_listed_only_on_request(thumbtune: Run, clip: Path) -> None:
     thumbtune(*arguments(clip))
     assert [run["run_id"] for run in thumbtune("runs", "--json").document()["runs"]] == [11]
     listed = thumbtune("runs", "--sweep", "1", "--json").document()["runs"]
@@ -193,15 +193,13 @@ def test_errors_are_one_line(thumbtune: Run, clip: Path, options: tuple[str, ...
     assert done.returncode == code
 
 
-def test_a_sweep_that_is_not_there(thumbtune: Run) -> None:
+def test_an_unknown_sweep_is_an_error(thumbtune: Run) -> None:
     assert thumbtune("sweep", "--resume", "7").error().startswith("error: there is no sweep 7")
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_process_goes_on(
-    thumbtune: Run, clip: Path, store: str, tmp_path: Path, kind: signal.Signals
-) -> None:
+def test_a_stopped_sweep_resumes(thumbtune: Run, clip: Path, store: str, tmp_path: Path, kind: signal.Signals) -> None:
     """The same runs as in an uninterrupted sweep."""
     wanted = arguments(clip, "--trials", "20", "--lr", "0.001:0.01")
     command = [*forked.THUMBTUNE, "--db", store, *wanted]

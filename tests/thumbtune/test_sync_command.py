@@ -77,7 +77,7 @@ def test_the_report_is_one_json_document(shell: Shell) -> None:
     }
 
 
-def test_a_person_reads_a_table_and_what_is_left_out(shell: Shell) -> None:
+def test_the_text_output_is_a_table_with_the_excluded_videos(shell: Shell) -> None:
     shell.server.catalogues[0].publish(video(60, duration_s=30))
     done = shell.run("sync", "@tests")
     assert done.returncode == 0
@@ -88,7 +88,7 @@ def test_a_person_reads_a_table_and_what_is_left_out(shell: Shell) -> None:
     assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
-def test_without_names_every_channel_of_the_store(shell: Shell) -> None:
+def test_without_names_every_channel_of_the_store_is_synced(shell: Shell) -> None:
     shell.run("sync", "@tests")
     report, code = shell.report()
     assert (report["status"], report["units"], code) == ("unchanged", 0, 0)
@@ -103,7 +103,7 @@ def test_channels_are_listed(shell: Shell) -> None:
     assert (listed["videos"], listed["pairs"], listed["units"], listed["last_status"]) == (60, 60, 5, "complete")
 
 
-def test_titles_can_not_take_over_the_terminal(shell: Shell) -> None:
+def test_titles_are_escaped_for_the_terminal(shell: Shell) -> None:
     shell.server.catalogues[0].title = "\x1b]0;owned\x07\x1b[31mred\u202e"
     done = shell.run("sync", "@tests")
     shown = done.stdout + done.stderr + shell.run("channels").stdout
@@ -114,7 +114,7 @@ def test_titles_can_not_take_over_the_terminal(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
-def test_a_title_that_stdout_can_not_hold_is_escaped(shell: Shell, encoding: str) -> None:
+def test_a_title_that_stdout_cannot_encode_is_escaped(shell: Shell, encoding: str) -> None:
     title = shell.server.catalogues[0].title = "Füchse 狐 🦊"
     shell.environment["PYTHONIOENCODING"] = encoding
     done = shell.run("sync", "@tests", "--json", encoding=encoding)
@@ -125,7 +125,7 @@ def test_a_title_that_stdout_can_not_hold_is_escaped(shell: Shell, encoding: str
     assert ("Füchse \\u72d0 \\U0001f98a" if encoding != "utf-8" else title) in listed.stdout
 
 
-def test_a_spent_quota_exits_with_3_and_says_when_to_come_back(shell: Shell) -> None:
+def test_a_spent_quota_exits_with_3_and_reports_when_it_is_renewed(shell: Shell) -> None:
     shell.server.quota.limit = 2
     done = shell.run("sync", "@tests")
     assert done.returncode == 3
@@ -155,7 +155,7 @@ def test_a_failed_thumbnail_exits_with_3(shell: Shell) -> None:
         (["@tests", "--thumbnail", "huge"], 2, "--thumbnail"),
     ],
 )
-def test_wrong_names_and_options(shell: Shell, arguments: list[str], code: int, said: str) -> None:
+def test_invalid_names_and_options_are_one_line(shell: Shell, arguments: list[str], code: int, said: str) -> None:
     done = shell.run("sync", *arguments)
     assert done.returncode == code
     assert said in error_line(done)
@@ -169,14 +169,14 @@ def test_wrong_names_and_options(shell: Shell, arguments: list[str], code: int, 
         ("THUMBTUNE_API_URL", "nowhere", 2, "THUMBTUNE_API_URL is 'nowhere'"),
     ],
 )
-def test_wrong_settings(shell: Shell, name: str, value: str, code: int, said: str) -> None:
+def test_invalid_settings_are_one_line(shell: Shell, name: str, value: str, code: int, said: str) -> None:
     shell.environment[name] = value
     done = shell.run("sync", "@tests")
     assert done.returncode == code
     assert said in error_line(done)
 
 
-def test_a_server_that_is_not_youtube(shell: Shell) -> None:
+def test_a_server_other_than_youtube_is_an_error(shell: Shell) -> None:
     shell.environment["THUMBTUNE_API_URL"] = shell.server.url
     done = shell.run("sync", "@tests")
     assert done.returncode == 1
@@ -193,7 +193,7 @@ def test_an_empty_store_has_nothing_to_sync(shell: Shell) -> None:
     assert "no channels yet" in error_line(done)
 
 
-def test_one_channel_of_two_that_fails(shell: Shell) -> None:
+def test_a_failed_channel_does_not_stop_the_other(shell: Shell) -> None:
     done = shell.run("sync", "@tests", "@nobody-at-all", "--json")
     assert done.returncode == 1
     first, second = json.loads(done.stdout)["channels"]

@@ -108,7 +108,7 @@ def document(done: Done) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) -> None:
+def test_train_evaluate_and_show(thumbtune: Run, clip: Path, store: str, tmp_path: Path) -> None:
     found = document(thumbtune(*train_arguments(clip), "--output", "whole", "--test", "--json"))
     assert {"run_id", "snapshot_id", "model_path", "parameters", "examples", "metrics", "seconds"} <= found.keys()
     assert found["parameters"]["trainable"] == 1024 < found["parameters"]["total"]
@@ -151,14 +151,14 @@ def test_the_main_job(thumbtune: Run, clip: Path, store: str, tmp_path: Path) ->
 
 
 @pytest.mark.processes
-def test_a_process_of_its_own_says_nothing_else(store: str, clip: Path, tmp_path: Path) -> None:
+def test_a_separate_process_prints_nothing_else(store: str, clip: Path, tmp_path: Path) -> None:
     arguments = command(store, "-q", *train_arguments(clip), "--json")
     done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=tmp_path, env=alone())
     assert json.loads(done.stdout)["run_id"] == 1
     assert done.stderr == ""
 
 
-def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
+def test_the_text_output_of_train(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
     done = thumbtune(*train_arguments(clip))
     assert done.returncode == 0
     assert done.stdout.startswith("run 1 picks the right title for ")
@@ -180,7 +180,7 @@ def test_what_a_person_reads(thumbtune: Run, clip: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("negatives", ["least-similar", "random"])
-def test_a_title_models_folder_is_known_from_every_other(
+def test_the_folder_of_a_title_model_is_recorded_as_an_absolute_path(
     thumbtune: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, negatives: str
 ) -> None:
     """Even if the first run does not use the option."""
@@ -193,7 +193,7 @@ def test_a_title_models_folder_is_known_from_every_other(
     assert [run["settings"]["title_model"] for run in runs] == [str(tmp_path / "titles")] * 2
 
 
-def test_a_title_model_that_is_not_needed_may_be_anything(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
+def test_an_unused_title_model_is_not_checked(thumbtune: Run, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for named in ("./none", "empty", "~no-such-user/m", "some/name"):
         document(thumbtune(*train_arguments(clip), "--title-model", named, "--negatives", "random", "--json"))
@@ -202,7 +202,7 @@ def test_a_title_model_that_is_not_needed_may_be_anything(thumbtune: Run, clip: 
     assert kept == ["./none", str(tmp_path / "empty"), "~no-such-user/m", "some/name"]
 
 
-def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -> None:
+def test_from_champion_cannot_be_combined_with_a_model(thumbtune: Run, clip: Path) -> None:
     document(thumbtune(*train_arguments(clip), "--json"))
     thumbtune("runs", "promote", "1")
     for named in (str(clip), "/none", TrainSettings().model):
@@ -213,7 +213,7 @@ def test_going_on_from_the_champion_names_no_model(thumbtune: Run, clip: Path) -
     assert (on["run_id"], on["champion_run_id"]) == (2, 1)
 
 
-def test_the_readmes_queries_leave_a_sweeps_trials_out(thumbtune: Run, clip: Path, store: str) -> None:
+def test_the_queries_of_the_readme_exclude_trials(thumbtune: Run, clip: Path, store: str) -> None:
     """A trial has no test figures, and may be the newest done run during its sweep."""
     document(thumbtune(*train_arguments(clip), "--json"))
     few = ("--trials", "1", "--seeds", "2", "--finalists", "1", "--final-seeds", "0", "--json")
@@ -238,9 +238,9 @@ def test_the_help_of_sql_names_every_view(thumbtune: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("train", "all channels"), ("retrain", "each set of channels with a current model")]
+    ("command", "default"), [("train", "all channels"), ("retrain", "each set of channels with a champion")]
 )
-def test_the_help_says_which_channels_are_trained_on(thumbtune: Run, command: str, default: str) -> None:
+def test_the_help_explains_the_default_channels(thumbtune: Run, command: str, default: str) -> None:
     told = " ".join(thumbtune(command, "--help").stdout.split())
     assert f"[default: {default}]" in told.partition("--channel ")[2].partition(" --")[0]
 
@@ -328,7 +328,7 @@ def test_errors_are_one_line(thumbtune: Run, arguments: tuple[str, ...], code: i
         (("export", "model", "x", "--run", "3000000000"), "run"),
     ],
 )
-def test_a_number_too_large_for_postgres_is_not_there_either(
+def test_an_id_too_large_for_postgres_is_not_found(
     thumbtune: Run, migrated_postgres_url: str, tmp_path: Path, arguments: tuple[str, ...], what: str
 ) -> None:
     database = open_database(migrated_postgres_url)
@@ -345,7 +345,7 @@ def test_a_number_too_large_for_postgres_is_not_there_either(
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_no_store(thumbtune: Run, tmp_path: Path) -> None:
+def test_a_missing_store_is_an_error(thumbtune: Run, tmp_path: Path) -> None:
     done = thumbtune("train", db=f"sqlite:///{tmp_path}/none.db")
     assert done.returncode == 1
     assert done.stderr.startswith("error: there is no store at")
@@ -354,7 +354,7 @@ def test_no_store(thumbtune: Run, tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_run_and_leaves_it_recorded(
+def test_a_signal_interrupts_a_run_which_stays_recorded(
     thumbtune: Run, store: str, clip: Path, tmp_path: Path, kind: signal.Signals
 ) -> None:
     arguments = command(store, *train_arguments(clip), "--epochs", "100000")
@@ -370,7 +370,7 @@ def test_a_signal_stops_a_run_and_leaves_it_recorded(
     assert [run["status"] for run in document(thumbtune("runs", "--json"))["runs"]] == ["interrupted"]
 
 
-def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Path, clip: Path) -> None:
+def test_a_store_without_runs_or_pairs_is_an_error(thumbtune: Run, store: str, tmp_path: Path, clip: Path) -> None:
     assert "thumbtune train" in thumbtune("runs").stdout
     other = f"sqlite:///{tmp_path}/empty.db"
     database = open_database(other)
@@ -383,7 +383,7 @@ def test_a_store_without_runs_or_pairs(thumbtune: Run, store: str, tmp_path: Pat
 
 
 @pytest.mark.processes
-def test_a_full_disk_under_output_leaves_the_run_done(thumbtune: Run, store: str, clip: Path, tmp_path: Path) -> None:
+def test_a_full_disk_at_output_leaves_the_run_done(thumbtune: Run, store: str, clip: Path, tmp_path: Path) -> None:
     """A real file system of 64 KB, mounted for this command."""
     mounting = f"mount -t tmpfs -o size=64k none {tmp_path}/small"
     in_it = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]

@@ -132,7 +132,7 @@ def finished(database: Database) -> list[SyncRun]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
+def test_a_signal_finishes_the_current_work_and_exits_with_0_within_10_seconds(
     store_url: str, number: signal.Signals
 ) -> None:
     slow = [
@@ -154,7 +154,7 @@ def test_a_signal_finishes_what_is_at_hand_and_exits_with_0_within_10_seconds(
     opened.close()
 
 
-def test_a_second_signal_ends_it_without_waiting_for_what_is_at_hand(sqlite_url: str) -> None:
+def test_a_second_signal_exits_without_finishing_the_current_work(sqlite_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.until(lambda: server.faults.made["hang"])
@@ -172,7 +172,7 @@ def test_a_second_signal_ends_it_without_waiting_for_what_is_at_hand(sqlite_url:
         assert "Traceback" not in watcher.text
 
 
-def test_a_locked_store_does_not_keep_it_from_ending(sqlite_url: str) -> None:
+def test_a_locked_store_does_not_prevent_the_exit(sqlite_url: str) -> None:
     slow = Fault("slow", path="/vi", delay_s=0.05)
     with StandIn(channel(300), faults=Faults([slow], most_in_a_row=None)) as server:
         opened = open_database(sqlite_url)
@@ -199,14 +199,14 @@ def test_a_locked_store_does_not_keep_it_from_ending(sqlite_url: str) -> None:
     opened.close()
 
 
-def test_while_it_waits_a_signal_ends_it_too(sqlite_url: str) -> None:
+def test_a_signal_ends_an_idle_service(sqlite_url: str) -> None:
     with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.said("@tests: complete, 3 new, 3 thumbnails, 3 units")
         assert watcher.get("/healthz") == watcher.get("/readyz") == b"ok\n"
         assert watcher.end() == 0
 
 
-def test_two_watchers_on_one_store_never_work_one_channel(store_url: str) -> None:
+def test_two_watchers_on_one_store_never_sync_the_same_channel_at_once(store_url: str) -> None:
     opened = open_database(store_url)
     catalogues = channels(6, 60)
     names = [catalogue.handle for catalogue in catalogues]
@@ -239,7 +239,7 @@ def machines_can_be_named() -> bool:
 
 
 @pytest.mark.skipif(not machines_can_be_named(), reason="a machine may not be given another name here")
-async def test_machines_spread_what_they_do_on_the_same_channels(tmp_path: Path) -> None:
+async def test_several_machines_share_the_syncs_of_the_same_channels(tmp_path: Path) -> None:
     """Ten channels that became due at about the same time; their order is the jitter's."""
     first, second = tmp_path / "first.db", tmp_path / "second.db"
     catalogues = channels(10, 1)
@@ -261,7 +261,7 @@ async def test_machines_spread_what_they_do_on_the_same_channels(tmp_path: Path)
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_after_a_kill_the_next_one_goes_on(sqlite_url: str) -> None:
+def test_the_next_process_continues_after_a_kill(sqlite_url: str) -> None:
     opened = open_database(sqlite_url)
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=2, times=1, delay_s=60)
     with StandIn(channel(230), faults=Faults([hang])) as server:
@@ -278,7 +278,7 @@ def test_after_a_kill_the_next_one_goes_on(sqlite_url: str) -> None:
     opened.close()
 
 
-def test_a_cron_sync_beside_it_leaves_its_channels_alone(sqlite_url: str) -> None:
+def test_a_concurrent_cron_sync_skips_channels_of_the_service(sqlite_url: str) -> None:
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     with StandIn(channel(120), faults=Faults([hang])) as server, watching(sqlite_url, server, "@tests") as watcher:
         watcher.until(lambda: server.faults.made["hang"])
@@ -298,7 +298,7 @@ def test_a_cron_sync_beside_it_leaves_its_channels_alone(sqlite_url: str) -> Non
         assert watcher.end() == 0
 
 
-def test_the_key_is_in_no_log_no_metric_and_no_argument(sqlite_url: str) -> None:
+def test_the_key_is_not_in_logs_metrics_or_arguments(sqlite_url: str) -> None:
     down = Fault("status", path="/youtube/v3/videos", status=500, times=1)
     with (
         StandIn(channel(3), faults=Faults([down])) as server,
@@ -322,7 +322,7 @@ def test_the_key_is_in_no_log_no_metric_and_no_argument(sqlite_url: str) -> None
     assert KEY not in shown + watcher.text
 
 
-def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
+def test_retraining_runs_in_a_child_process_without_the_key(sqlite_url: str) -> None:
     with StandIn(channel(3)) as server, watching(sqlite_url, server, "@tests", "--retrain") as watcher:
         watcher.said(r"retraining: .*nothing to train")
         watcher.said(r"retraining ended with code 0")
@@ -332,7 +332,7 @@ def test_a_retraining_is_a_child_that_has_no_key(sqlite_url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what a process was given is read from /proc")
-def test_a_retraining_is_told_of_the_store_where_no_other_user_can_read_it(sqlite_url: str) -> None:
+def test_retraining_gets_the_store_url_by_a_way_that_other_users_cannot_read(sqlite_url: str) -> None:
     """The store's URL, which may contain a password, is in the child's environment; the key is not."""
     json_lines = ("--log-format", "json")
     with (
@@ -349,7 +349,7 @@ def test_a_retraining_is_told_of_the_store_where_no_other_user_can_read_it(sqlit
     assert [entry for entry in environment if KEY in entry] == []
 
 
-def test_a_retraining_that_does_not_end_is_killed_while_a_stop_still_waits() -> None:
+def test_a_retraining_that_does_not_end_is_killed_before_the_stop_times_out() -> None:
     """Otherwise the service would have ended, and the retraining would continue without it."""
     assert GRACE_S < PATIENCE_S < 10
 
@@ -365,7 +365,7 @@ def test_a_retraining_that_does_not_end_is_killed_while_a_stop_still_waits() -> 
         ([], 2, "The store has no channels yet; name one: thumbtune watch @HANDLE"),
     ],
 )
-def test_wrong_options_are_one_line(migrated_sqlite_url: str, arguments: list[str], code: int, said: str) -> None:
+def test_invalid_options_are_one_line(migrated_sqlite_url: str, arguments: list[str], code: int, said: str) -> None:
     with StandIn(channel(1)) as server:
         done = forked.run(
             [*forked.THUMBTUNE, "--db", migrated_sqlite_url, "watch", *arguments],
@@ -381,7 +381,7 @@ def test_wrong_options_are_one_line(migrated_sqlite_url: str, arguments: list[st
     assert server.journal.count() == 0
 
 
-def test_an_address_that_others_reach_is_warned_of(sqlite_url: str) -> None:
+def test_a_public_listen_address_gives_a_warning(sqlite_url: str) -> None:
     with StandIn(channel(1)) as server, watching(sqlite_url, server, "@tests", "--listen", "0.0.0.0:0") as watcher:
         watcher.said(r"WARNING .* anyone who can reach 0\.0\.0\.0:\d+ can read the service's health and metrics")
         assert watcher.end() == 0
@@ -394,9 +394,7 @@ def test_an_address_that_others_reach_is_warned_of(sqlite_url: str) -> None:
         ("torch", ["--retrain"], 2, "--retrain needs the training stack; run pip install 'thumbtune[train]'"),
     ],
 )
-def test_an_extra_that_is_not_installed_is_named(
-    tmp_path: Path, missing: str, arguments: list[str], code: int, said: str
-) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path, missing: str, arguments: list[str], code: int, said: str) -> None:
     program = (
         f"import sys; sys.modules[{missing!r}] = None; from thumbtune.cli import main; main(['watch', *sys.argv[1:]])"
     )
@@ -415,7 +413,7 @@ def test_an_extra_that_is_not_installed_is_named(
 
 
 @pytest.mark.parametrize("name", ["@nobody", "@tests"])
-def test_a_signal_while_a_sync_is_being_opened_ends_it_in_order(sqlite_url: str, name: str) -> None:
+def test_a_signal_while_a_sync_starts_ends_the_service_cleanly(sqlite_url: str, name: str) -> None:
     """Another program locks the store at that time, and releases it."""
     hang = Fault("hang", path="/youtube/v3/channels", times=1, delay_s=60)
     opened = open_database(sqlite_url)

@@ -1,4 +1,4 @@
-"""Small models with random weights in the true format of each family: transformers' own classes, saved as they save."""
+"""Small models with random weights in the real format of each family, built and saved by transformers' classes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SQUARE = {"height": 32, "width": 32}
 
 
 def open_clips_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]] | None:
-    """CLIP's own vocabulary and merges, from the wheel of open-clip-torch; None where that is not installed."""
+    """CLIP's own vocabulary and merges, from the wheel of open-clip-torch; None if that is not installed."""
     found = importlib.util.find_spec("open_clip")
     if found is None or found.origin is None:
         return None
@@ -99,7 +99,7 @@ def clip_tokenizer(length: int = 24) -> CLIPTokenizer:
 
 
 def real_vocabulary_clip(folder: Path) -> Path:
-    """A CLIP with its own vocabulary and length; open-clip-torch has to be installed."""
+    """A CLIP with the real vocabulary and length limit. Needs open-clip-torch."""
     found = open_clips_vocabulary()
     assert found is not None
     tokenizer = CLIPTokenizer(vocab=found[0], merges=found[1], model_max_length=77)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def _clip_images() -> CLIPImageProcessorPil:
 
 
 def metaclip_2(folder: Path) -> Path:
-    """MetaCLIP 2: CLIP's architecture, XLM-V's tokenizer; the real model takes up to 77 tokens."""
+    """MetaCLIP 2: CLIP's architecture with XLM-V's tokenizer. The real model takes up to 77 tokens."""
     tokenizer = _unigram()
     marks = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
     config = MetaClip2Config(
@@ -191,7 +191,7 @@ def _sentencepiece(folder: Path) -> Path:
 
 
 def siglip(folder: Path) -> Path:
-    """SigLIP: no projection, an attention pool for pictures, the last of 64 tokens for titles; no mask."""
+    """SigLIP: no projection; attention pooling for images, the last of 64 unmasked tokens for titles."""
     tokenizer = SiglipTokenizer(str(_sentencepiece(folder)), model_max_length=16)
     text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 16}
     config = SiglipConfig(text_config=text, vision_config=VISION)
@@ -238,7 +238,7 @@ def clip(folder: Path) -> Path:
 
 
 def blip(folder: Path) -> Path:
-    """BLIP for retrieval: the library expects other names of its projections."""
+    """BLIP for retrieval: the library expects other names for its projections."""
     tokenizer = _bert_tokenizer()
     text = {**TOWER, "vocab_size": len(tokenizer), "max_position_embeddings": 24, "encoder_hidden_size": 32}
     config = BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16, projection_dim=16)
@@ -258,7 +258,7 @@ _QWEN_CHAT = (
 def qwen3_vl(folder: Path) -> Path:
     """Qwen3-VL-Embedding: one decoder for pictures and titles, each in a chat message; its last token is the vector.
 
-    transformers prepares its pictures by torchvision, which has to be installed.
+    Needs torchvision, by which transformers preprocesses its images.
     """
     from transformers import (  # noqa: PLC0415 (only with torchvision)
         Qwen2Tokenizer,

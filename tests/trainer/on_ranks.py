@@ -1,6 +1,6 @@
 """Train a tiny CLIP in every process of a group: `python -m tests.trainer.on_ranks MODEL FILE`, started by torchrun.
 
-`train_cases` does the same without a group. Both return what a case's training computes: losses, rates, the gradients
+`train_cases` does the same without a group. Both return the results of each case: losses, learning rates, the gradients
 of the first steps, and the final weights.
 """
 
@@ -26,11 +26,11 @@ from trainer.settings import TrainSettings
 
 __all__ = ["CASES", "Trained", "train_cases"]
 
-# 20 names: a title that repeats as another row's title and negative, and two titles of one group.
+# 20 names, with a title that is also another row's title and negative, and with two titles of one group.
 TITLES = [*NAMES[:18], NAMES[0].upper(), NAMES[1]]
 MINED = Triplets(NAMES, TITLES, [*TITLES[7:], *TITLES[:7]], [f"g{row % 17}" for row in range(20)])
 
-# A high temperature keeps the gradients' norm below 1, where they are not clipped.
+# A high temperature keeps the norm of the gradients below 1, so that they are not clipped.
 _BASE: dict[str, Any] = {"train": "all", "epochs": 2, "batch_size": 8, "lr": 1e-4, "seed": 7, "temperature": 5.0}
 CASES: dict[str, tuple[Triplets, dict[str, Any]]] = {
     "masked, last batch of 4": (MINED, _BASE),

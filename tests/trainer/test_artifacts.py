@@ -35,7 +35,7 @@ from trainer.models import Encoder, named_parameters
 NAME = "0.model.text_projection.weight"
 
 
-def test_what_was_saved_comes_back(encoder: Encoder, tiny_clip: Path, tmp_path: Path) -> None:
+def test_saved_tensors_are_loaded(encoder: Encoder, tiny_clip: Path, tmp_path: Path) -> None:
     weight = dict(encoder.model.named_parameters())[NAME] + 1
     path = tmp_path / "models" / "run-1.safetensors"
     digest = save_tensors({NAME: weight}, path)
@@ -46,7 +46,7 @@ def test_what_was_saved_comes_back(encoder: Encoder, tiny_clip: Path, tmp_path: 
     assert torch.equal(dict(fresh.model.named_parameters())[NAME], weight)
 
 
-def test_a_lost_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_missing_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     digest = save_tensors({NAME: torch.ones(2, 3)}, path)
     with pytest.raises(RunUnusable, match="not found at"):
@@ -59,13 +59,13 @@ def test_a_lost_changed_or_foreign_file_is_refused(encoder: Encoder, tmp_path: P
         load_tensors(path, digest)
 
 
-def test_a_place_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CantSave, match=r"can't be written \("):
         save_tensors({NAME: torch.ones(1)}, tmp_path / "file" / "run.safetensors")
 
 
-def test_a_full_disk_is_said_in_words() -> None:
+def test_a_full_disk_is_a_clear_error() -> None:
     """Every write to /dev/full fails as on a full disk."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
@@ -75,7 +75,7 @@ def test_a_full_disk_is_said_in_words() -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
 
-def test_a_folder_in_use_is_left_alone(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_unchanged(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(CantSave, match="is not an empty folder"):
         save_whole_model(encoder.model, tmp_path, "card")
@@ -84,7 +84,7 @@ def test_a_folder_in_use_is_left_alone(encoder: Encoder, tmp_path: Path) -> None
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
 
 
-def test_models_live_beside_the_store(
+def test_models_are_stored_beside_the_store(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("THUMBTUNE_MODELS", raising=False)
@@ -97,7 +97,7 @@ def test_models_live_beside_the_store(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path, there: bool) -> None:
+def test_a_model_gets_its_name_when_it_is_complete(encoder: Encoder, tmp_path: Path, there: bool) -> None:
     folder = tmp_path / "models" / "whole"
     if there:
         folder.mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_a_model_gets_its_name_when_it_is_whole(encoder: Encoder, tmp_path: Path
     assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
 
 
-def test_a_folder_that_is_there_stays_the_one_it_is(
+def test_an_existing_folder_is_kept_and_filled(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is a shell's working folder, and belongs to a group."""
@@ -124,7 +124,7 @@ def test_a_folder_that_is_there_stays_the_one_it_is(
     assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
 
 
-def test_what_somebody_puts_there_meanwhile_is_left_alone(tmp_path: Path) -> None:
+def test_files_written_there_meanwhile_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(CantSave, match="out is no longer empty"), whole_folder(folder) as whole:  # noqa: PT012
@@ -135,7 +135,7 @@ def test_what_somebody_puts_there_meanwhile_is_left_alone(tmp_path: Path) -> Non
     assert (folder / "README.md").read_text() == "mine"
 
 
-def test_a_folder_is_looked_for_where_it_will_be(encoder: Encoder, tmp_path: Path) -> None:
+def test_the_target_path_is_checked_as_given(encoder: Encoder, tmp_path: Path) -> None:
     """The folder `new` of `new/..` does not exist."""
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "kept").write_text("mine")
@@ -148,14 +148,14 @@ def test_a_folder_is_looked_for_where_it_will_be(encoder: Encoder, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["up"]
 
 
-def test_a_name_may_be_as_long_as_the_system_takes(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_name_may_have_the_maximum_length(encoder: Encoder, tmp_path: Path) -> None:
     save_whole_model(encoder.model, tmp_path / ("n" * 255), "card")
     assert [len(path.name) for path in tmp_path.iterdir()] == [255]
     with pytest.raises(CantSave, match=r"^the file name n{60}\.\.\. is too long"):
         check_place(Path("n" * 256))
 
 
-def test_the_folder_of_all_runs_tensors_is_no_place_for_a_model(tmp_path: Path) -> None:
+def test_the_folder_of_tensors_is_refused_as_a_target(tmp_path: Path) -> None:
     """The folder is empty until the run is done."""
     models = tmp_path / "thumbtune-models"
     models.mkdir()
@@ -183,7 +183,7 @@ def test_a_link_is_followed_and_stays(encoder: Encoder, tmp_path: Path, there: b
     assert load_encoder(str(link), "cpu").fingerprint == encoder.fingerprint
 
 
-def test_a_link_to_itself_is_said_in_words(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_circular_link_is_a_clear_error(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "out").symlink_to(tmp_path / "out")
     with pytest.raises(CantSave, match="out is a circular link"):
         check_place(tmp_path / "out")
@@ -221,7 +221,7 @@ print(sorted(path.name for path in out.iterdir() if path.name.startswith(".")), 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_places_are_looked_at_before_the_work(tmp_path: Path) -> None:
+def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "models")
     check_place(tmp_path / "other" / "whole")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["new", "new/models", "other"]
@@ -234,7 +234,7 @@ def test_places_are_looked_at_before_the_work(tmp_path: Path) -> None:
         check_writable(tmp_path / "file" / "models" / "deep")
 
 
-def test_tensors_are_found_where_the_store_was_moved_to(
+def test_tensors_are_found_after_the_store_was_moved(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("THUMBTUNE_MODELS", raising=False)
@@ -258,9 +258,7 @@ def test_tensors_follow_the_umask(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the synced files are read from /proc")
-def test_tensors_and_their_folder_are_on_the_disk_when_they_are_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensors_and_their_folder_are_synced_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, synced, sync = tmp_path / "models" / "run.safetensors", list[tuple[int, bool]](), os.fsync
 
     def noted(handle: int) -> None:
@@ -273,7 +271,7 @@ def test_tensors_and_their_folder_are_on_the_disk_when_they_are_saved(
     assert (tmp_path.stat().st_ino, True) in synced, "the folder was new"
 
 
-def test_tensors_that_may_not_be_read_are_a_clear_error(tmp_path: Path) -> None:
+def test_unreadable_tensors_are_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     digest = save_tensors({NAME: torch.ones(1)}, path)
     path.chmod(0)

@@ -33,7 +33,7 @@ def held_out(m: int, n: int, scale: float, seed: int) -> HeldOutScores:
     return HeldOutScores(cosines, own, np.arange(n)[None, :] != own[:, None])
 
 
-def test_the_scale_that_made_the_data_is_found_again() -> None:
+def test_the_scale_of_synthetic_data_is_recovered() -> None:
     found = calibrate([held_out(200, 50, 12.0, seed) for seed in range(5)])
     assert found.n == 1000
     assert found.scale == pytest.approx(12.0, rel=0.1)
@@ -41,7 +41,7 @@ def test_the_scale_that_made_the_data_is_found_again() -> None:
     assert found.error < 0.05
 
 
-def test_scores_that_say_nothing_get_equal_probabilities() -> None:
+def test_uninformative_scores_get_equal_probabilities() -> None:
     rng = np.random.default_rng(1)
     parts = [
         HeldOutScores(rng.uniform(-1, 1, (60, 20)), own := rng.integers(20, size=60), np.arange(20) != own[:, None])
@@ -61,7 +61,7 @@ def test_a_model_that_is_right_about_a_few_rows_is_not_certain() -> None:
     assert 0.7 < probability(found, [0.9], [np.full(3, 0.1)]).value < 0.99
 
 
-def test_equal_titles_are_no_rivals() -> None:
+def test_equal_titles_are_not_rivals() -> None:
     part = held_out(40, 10, 10.0, 3)
     twice = HeldOutScores(
         np.concatenate([part.cosines, part.cosines[np.arange(40), part.own][:, None]], axis=1),
@@ -71,19 +71,19 @@ def test_equal_titles_are_no_rivals() -> None:
     assert calibrate([twice, twice]) == calibrate([part, part])
 
 
-def test_the_calibration_error_is_the_distance_from_what_happened() -> None:
+def test_the_calibration_error_equals_its_definition() -> None:
     hits = np.array([True, False] * 50)
     assert calibration_error(np.full(100, 0.5), hits) == pytest.approx(0)
     assert calibration_error(np.full(100, 0.9), hits) == pytest.approx(0.4)
     assert calibration_error(np.array([0.7]), np.array([False])) == pytest.approx(0.7)
 
 
-def test_one_fold_can_not_be_judged() -> None:
+def test_a_single_fold_is_an_error() -> None:
     with pytest.raises(ValueError, match="two folds"):
         calibrate([held_out(10, 5, 5.0, 0)])
 
 
-def test_the_spread_is_that_of_the_folds() -> None:
+def test_the_range_is_that_of_the_folds() -> None:
     calibration = Calibration(10.0, 0.0, 100, (8.0, 12.0))
     chance = probability(calibration, [0.3], [np.array([0.1])])
     assert (chance.low, chance.value, chance.high) == pytest.approx(
@@ -94,7 +94,7 @@ def test_the_spread_is_that_of_the_folds() -> None:
     assert probability(calibration, [0.3], [np.array([])]).value == pytest.approx(1.0)
 
 
-def test_spreads_overlap_where_they_touch() -> None:
+def test_touching_ranges_overlap() -> None:
     first = Probability(0.5, 0.4, 0.6)
     assert first.overlaps(Probability(0.3, 0.2, 0.4))
     assert Probability(0.3, 0.2, 0.4).overlaps(first)
@@ -142,7 +142,7 @@ def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_databas
     assert (found.calibration.n, found.folds) == (12, ())
 
 
-def test_of_many_rows_the_valid_ones_suffice(
+def test_with_many_rows_only_valid_rows_are_used(
     sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.runs.calibrating.MOST_REFITTED", 60)
@@ -152,7 +152,7 @@ def test_of_many_rows_the_valid_ones_suffice(
     assert (found.calibration.n, found.folds) == (12, ())
 
 
-def test_too_few_rows_say_nothing(sqlite_database: Database, tiny_clip: Path) -> None:
+def test_too_few_rows_give_no_calibration(sqlite_database: Database, tiny_clip: Path) -> None:
     fill(sqlite_database, 8)
     trained(sqlite_database, tiny_clip)
     used = open_in_use(sqlite_database, "1", "cpu")
@@ -193,7 +193,7 @@ def probabilities(ideas: Sequence[object]) -> list[Probability]:
     return found
 
 
-def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path) -> None:
+def test_ideas_with_overlapping_ranges_are_reported(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")
     found = Answerer(store, "1", "cpu").match([picture], IDEAS).thumbnails[0]
@@ -209,7 +209,7 @@ def test_ideas_whose_spreads_overlap_are_named(store: Database, tiny_clip: Path)
     assert replace(found, ideas=equal).near_ties() == [(1, 2)]
 
 
-def test_a_video_of_the_store_competes_with_the_others_only(store: Database, tiny_clip: Path) -> None:
+def test_a_stored_video_is_compared_with_the_other_videos_only(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")
     found = Answerer(store, "1", "cpu").match([picture], ["zebra", str(picture.title)]).thumbnails[0]

@@ -40,26 +40,26 @@ def recall(candidate: Candidate) -> float:
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])
-def test_what_can_be_learnt_holds_on_rows_that_were_held_out(what: str) -> None:
+def test_a_fitted_candidate_is_better_on_held_out_rows(what: str) -> None:
     pairs = rows(agree=True)
     assert recall(Candidate(pairs, PROJECTIONS, fitter(what))) > recall(Candidate(pairs, PROJECTIONS)) + 0.1
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])
-def test_where_nothing_can_be_learnt_the_figure_is_chance(what: str) -> None:
+def test_on_random_rows_recall_is_at_chance(what: str) -> None:
     pairs = rows(agree=False)
     assert recall(Candidate(pairs, PROJECTIONS, fitter(what))) < 0.05
     beside = Candidate(pairs, PROJECTIONS, fitter("cca"))
     assert recall(Candidate(pairs, PROJECTIONS, fitter(what), beside)) < 0.05
 
 
-def test_a_model_that_is_not_fitted_ranks_alike_in_every_repeat() -> None:
+def test_an_unfitted_model_has_equal_ranks_in_every_repeat() -> None:
     candidate = Candidate(rows(agree=True), PROJECTIONS)
     ranks = held_out_ranks(candidate, GROUPS)
     assert (ranks[0] == ranks[1]).all()
 
 
-def test_the_one_that_knows_decides() -> None:
+def test_the_informative_model_decides() -> None:
     known, unknown = rows(agree=True), rows(agree=False)
     right = Candidate(replace(known, pictures=known.titles), PROJECTIONS)
     assert recall(Candidate(unknown, PROJECTIONS, None, right)) > 0.95

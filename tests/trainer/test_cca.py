@@ -32,7 +32,7 @@ def test_the_maps_are_those_of_the_definition(n: int, prior: int) -> None:
     assert np.allclose(cosines(seen @ of_pictures, said @ of_titles), expected, atol=1e-6)
 
 
-def test_a_strong_penalty_with_the_prior_leaves_the_model_as_it_is() -> None:
+def test_a_large_penalty_with_the_prior_gives_the_base_model() -> None:
     pictures, titles = aligned(20, 8, 0)
     found = Cca(pictures, titles).maps(Strength(1e9, 1))
     assert np.allclose(cosines(pictures @ found[0], titles @ found[1]), cosines(pictures, titles), atol=1e-6)
@@ -51,7 +51,7 @@ def test_both_directions_improve_on_held_out_rows() -> None:
         assert (after == 1).mean() > (before == 1).mean() + 0.2
 
 
-def test_nothing_is_chosen_over_a_model_that_is_right_already_or_from_a_single_group() -> None:
+def test_no_strength_is_chosen_for_a_perfect_model_or_a_single_group() -> None:
     pictures, titles = aligned(40, 8, 3)
     assert choose_strength(titles, titles, [str(n) for n in range(40)], np.arange(40)) is None
     assert choose_strength(pictures, titles, ["a"] * 40, np.arange(40)) is None

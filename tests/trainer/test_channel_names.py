@@ -16,7 +16,7 @@ KNOWN: dict[str, tuple[str | None, str]] = {
 
 
 @pytest.mark.parametrize("name", ["UC1", "@füchse", "FÜCHSE", "@Füchse"])
-def test_an_id_or_a_handle_in_any_case(name: str) -> None:
+def test_an_id_or_a_handle_in_any_case_is_resolved(name: str) -> None:
     assert channel_id(name, KNOWN) == "UC1"
 
 
@@ -29,6 +29,6 @@ def test_a_handle_of_two_channels_is_refused_with_both_ids() -> None:
 
 
 @pytest.mark.parametrize("name", ["@nobody", "uc1", "", "@"])
-def test_what_is_not_there_is_refused(name: str) -> None:
+def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(BadSetting):
         channel_id(name, KNOWN)

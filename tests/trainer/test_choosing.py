@@ -32,7 +32,7 @@ def settled(settings: TrainSettings, groups: list[str]) -> TrainSettings:
     return fitter.settled(rows, groups).settings
 
 
-def test_more_epochs_are_chosen_where_there_is_something_to_learn() -> None:
+def test_more_epochs_are_chosen_if_they_help() -> None:
     chosen = settled(STEPS, GROUPS)
     assert chosen == settled(STEPS, GROUPS), "the same rows and seed choose the same"
     assert chosen.epochs is not None
@@ -41,7 +41,7 @@ def test_more_epochs_are_chosen_where_there_is_something_to_learn() -> None:
     assert settled(replace(STEPS, temperature=0.7), GROUPS).temperature == 0.7
 
 
-def test_the_recipe_stays_as_published_and_one_group_gets_its_values() -> None:
+def test_the_recipe_and_a_single_group_keep_the_published_values() -> None:
     recipe = TrainSettings(**RECIPE)
     assert settled(recipe, GROUPS) == recipe
     alone = settled(STEPS, ["a"] * N)

@@ -77,7 +77,7 @@ def test_a_password_on_the_command_line_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:{port}", "127.0.0.1:{port}", "ray://", "127.0.0.1:no"])
-def test_no_cluster_at_an_address_is_said_at_once(address: str) -> None:
+def test_a_missing_cluster_is_reported_at_once(address: str) -> None:
     with socket.socket() as free:  # bound, but not listening
         free.bind(("127.0.0.1", 0))
         named = address.format(port=free.getsockname()[1])
@@ -113,7 +113,7 @@ def is_open(port: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Ray leaves its log files open
-def test_a_connection_that_is_lost_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_connection_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="needs thumbtune[ray]")
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
@@ -166,9 +166,7 @@ def postgres(postgres_url: str) -> Iterator[Database]:
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_an_error_of_a_worker_is_one_line_without_the_password(
-    postgres: Database, tiny_clip: Path, nodes: Nodes
-) -> None:
+def test_a_worker_error_is_one_line_without_the_password(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
     """`tests.bench.test_scale` compares the vectors of a cluster with those of this process."""
     settings = TrainSettings(model=str(tiny_clip))
     fill(postgres, 70)
@@ -181,7 +179,7 @@ def test_an_error_of_a_worker_is_one_line_without_the_password(
 
 @pytest.mark.slow
 @pytest.mark.processes
-def test_a_cluster_trains_what_this_process_does(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
+def test_a_cluster_trains_the_same_tensors_as_one_process(postgres: Database, tiny_clip: Path, nodes: Nodes) -> None:
     fill(postgres, 40)
     wanted = settings(tiny_clip, train="all", batch_size=32, lr=1e-4)
     two = RayProcesses(postgres, replace(nodes.engine, actors=2))

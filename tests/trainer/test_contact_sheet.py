@@ -62,7 +62,7 @@ def colours(picture: Image.Image) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("n", "columns", "rows"), [(1, 1, 1), (5, 5, 1), (6, 3, 2), (7, 4, 2), (10, 5, 2), (11, 4, 3), (200, 5, 40)]
 )
-def test_the_grid(n: int, columns: int, rows: int) -> None:
+def test_tiles_are_drawn_in_a_grid(n: int, columns: int, rows: int) -> None:
     drawn = sheet(tiles(n))
     assert drawn.size == (56 + columns * 340 - 20, 96 + rows * 274 - 20 + 28)
     in_the_middle = [
@@ -73,7 +73,7 @@ def test_the_grid(n: int, columns: int, rows: int) -> None:
     assert in_the_middle == [(0, 0, 128)] * n + [PAPER] * (columns * rows - n)
 
 
-def test_pictures_lose_their_black_bars_and_corners() -> None:
+def test_tiles_have_no_black_bars_and_rounded_corners() -> None:
     drawn = sheet(tiles(1))
     tile = drawn.crop((28, 96, 348, 276))
     # Resampling takes a little of the bar into the outermost row.
@@ -83,7 +83,7 @@ def test_pictures_lose_their_black_bars_and_corners() -> None:
 
 
 @pytest.mark.parametrize("size", [(90, 160), (1_000, 100), (1, 1), (160, 1)])
-def test_pictures_of_other_shapes_are_shown_whole(size: tuple[int, int]) -> None:
+def test_thumbnails_of_other_shapes_are_shown_whole(size: tuple[int, int]) -> None:
     class Odd(Plain):
         def load(self, digests: Sequence[str]) -> list[Image.Image]:
             return [Image.new("RGB", size, "red") for _ in digests]
@@ -93,7 +93,7 @@ def test_pictures_of_other_shapes_are_shown_whole(size: tuple[int, int]) -> None
     assert (222, 222, 219) in colours(tile), "its margins are not part of it"
 
 
-def test_a_picture_that_can_not_be_decoded_is_said_to_be() -> None:
+def test_a_thumbnail_that_cannot_be_decoded_is_marked() -> None:
     drawn = sheet([*tiles(1), Tile("damaged", "video", 2, 0.5, "Damaged"), *tiles(1)])
     tile = drawn.crop((28 + 340, 96, 28 + 340 + 320, 276))
     assert (0, 0, 128) not in colours(tile)
@@ -124,7 +124,7 @@ def test_the_query_is_shown_beside_the_heading() -> None:
         "\U0010ffff\ue000",
     ],
 )
-def test_any_title_stays_in_its_place(title: str) -> None:
+def test_any_title_stays_within_its_tile(title: str) -> None:
     rows = [*tiles(1, "One"), Tile("navy", "video", 2, 0.5, title), *tiles(1, "Three")]
     drawn = sheet(rows, heading=title)
     plain = sheet([*tiles(1, "One"), Tile("navy", "video", 2, 0.5, "x"), *tiles(1, "Three")], heading=title)
@@ -147,13 +147,13 @@ def test_clean_titles() -> None:
     assert len(clean("x" * 10_000_000)) == 300
 
 
-def test_what_no_font_has_is_a_square_and_marks_are_left_out() -> None:
+def test_characters_without_a_font_become_squares_and_marks_are_omitted() -> None:
     fonts = fonts_for(["ok 日本 か\u3099"], nothing)
     assert fonts.choose("ok 日本 か\u3099", 15)[0] == f"ok {MISSING * 2} {MISSING}"
     assert fonts_for(["हिन्दी"], nothing).choose("हिन्दी", 15)[0].count(MISSING) >= 3
 
 
-def test_a_font_of_the_machine_helps_the_titles_that_need_it() -> None:
+def test_an_installed_font_is_used_for_titles_that_need_it() -> None:
     fonts = fonts_for(["plain", SCRIPT, f"{SCRIPT} 日"], bundled)
     plain, default = fonts.choose("plain", 15)
     assert (plain, default.getname()[0]) == ("plain", "DejaVu Sans")
@@ -163,11 +163,11 @@ def test_a_font_of_the_machine_helps_the_titles_that_need_it() -> None:
     assert (text, font.getname()[0]) == (f"{SCRIPT} {MISSING}", "STIXGeneral")
 
 
-def test_fonts_are_looked_for_only_when_needed() -> None:
+def test_fonts_are_searched_only_when_needed() -> None:
     fonts_for(["Grüße, Жизнь, Ελλάδα, مرحبا, ★"], lambda: pytest.fail("DejaVu Sans has them all"))
 
 
-def test_the_fonts_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_fonts_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A newly installed font is found, and a damaged font is left out."""
     folder = tmp_path / "fonts"
     folder.mkdir()
@@ -183,12 +183,12 @@ def test_the_fonts_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("n", [0, MAX_TILES + 1])
-def test_as_many_tiles_as_a_sheet_holds(n: int) -> None:
+def test_the_number_of_tiles_is_limited(n: int) -> None:
     with pytest.raises(ValueError, match=f"a sheet holds 1 to 200 tiles, not {n}"):
         sheet(tiles(n))
 
 
-def test_a_sheet_replaces_a_file_whole(tmp_path: Path) -> None:
+def test_a_sheet_replaces_a_file_atomically(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     path.write_bytes(b"old")
     before = os.umask(0o027)
@@ -202,7 +202,7 @@ def test_a_sheet_replaces_a_file_whole(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["sheet.png"]
 
 
-def test_files_that_can_not_be_sheets(tmp_path: Path) -> None:
+def test_invalid_paths_of_sheets_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     for name, message in (
         ("sheet.jpg", ".png"),

@@ -76,9 +76,7 @@ def figures(reason: str) -> list[float]:
     return [float(figure) for figure in found.groups()]
 
 
-def test_a_model_that_is_the_base_over_again_leaves_the_base_in_use(
-    filled: Database, make: Make, tmp_path: Path
-) -> None:
+def test_a_model_equal_to_its_base_leaves_the_base_model_in_use(filled: Database, make: Make, tmp_path: Path) -> None:
     result = train(filled, make(**UNTOUCHED))
     new, old, n, *rest = figures(decision_of(result).reason)
     assert (new, n, rest) == (old, 51, [0, 0, 0])
@@ -91,7 +89,7 @@ def test_a_model_that_is_the_base_over_again_leaves_the_base_in_use(
     assert export_model(filled, tmp_path / "model", 1, device="cpu") == 1
 
 
-def test_a_better_model_comes_into_use_and_its_reason_has_the_figures(filled: Database, make: Make) -> None:
+def test_a_better_model_comes_into_use_with_the_figures_as_reason(filled: Database, make: Make) -> None:
     result = train(filled, make(**LEARNT))
     decision = decision_of(result)
     new, old, n, difference, low, high = figures(decision.reason)
@@ -133,7 +131,7 @@ def publish_posters(database: Database, numbers: range) -> None:
 
 
 @pytest.mark.parametrize("what", [{"train": "cca"}, LEARNT], ids=["cca", "projection"])
-def test_a_champion_loses_to_the_same_settings_on_more_pairs_only(
+def test_a_champion_is_replaced_by_the_same_settings_only_with_more_pairs(
     sqlite_database: Database, make: Make, what: dict[str, Any]
 ) -> None:
     """The champion is fitted again on the pairs that it had, not on those that came later."""
@@ -172,15 +170,13 @@ def test_whole_models_are_compared_on_the_valid_split(
     assert decision_of(later).reason.startswith("valid ")
 
 
-def test_where_the_valid_split_has_rows_enough_it_decides(
-    filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_valid_split_decides(filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.runs.contest.ENOUGH_VALID", 9)
     result = train_in_use(filled, make(**LEARNT))
     assert decision_of(result).reason.startswith("valid ")
 
 
-def test_what_the_champion_was_trained_on_is_not_counted_on_valid(
+def test_valid_rows_that_the_champion_was_trained_on_do_not_count(
     filled: Database, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of 9 valid pairs is left out; the other 8 are too few for a decision, unless the limit is 8."""
@@ -201,7 +197,7 @@ def test_what_the_champion_was_trained_on_is_not_counted_on_valid(
 
 
 @pytest.mark.parametrize("what", [LEARNT, WHOLE], ids=["folds", "valid"])
-def test_test_rows_decide_nothing(
+def test_test_rows_do_not_affect_the_decision(
     filled: Database, make: Make, what: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
@@ -219,7 +215,7 @@ def test_test_rows_decide_nothing(
 
 @pytest.mark.parametrize("lost", ["base", "tensors"])
 @pytest.mark.parametrize("valid", [True, False], ids=["valid rows", "no valid rows"])
-def test_a_champion_that_is_lost_stays_in_use(
+def test_a_champion_with_missing_files_stays_in_use(
     filled: Database, make: Make, tmp_path: Path, lost: str, valid: bool
 ) -> None:
     """The folds could still compare its settings, but its files may be back tomorrow."""

@@ -13,7 +13,7 @@ from trainer.data.cosines import Cosines
 @pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 900), st.sampled_from([1e-15, 1.0, 1e15]))
-def test_bulk_and_exact_cosines_agree_within_the_slack(seed: int, n: int, d: int, size: float) -> None:
+def test_approximate_and_exact_cosines_agree_within_the_error_bound(seed: int, n: int, d: int, size: float) -> None:
     generator = np.random.default_rng(seed)
     vectors = (generator.normal(size=(n, d)) * size * generator.uniform(0.1, 10, size=(n, 1))).astype(np.float32)
     cosines, everything = Cosines(vectors), np.arange(n)
@@ -39,7 +39,7 @@ def test_equal_vectors_have_equal_cosines_with_any_other() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 20, 1000, 5000])
-def test_the_nearest_come_in_order_and_only_those_that_were_met(count: int) -> None:
+def test_nearest_neighbours_are_in_order_and_without_missing_entries(count: int) -> None:
     """Half of these vectors are zero: a search may miss some of them."""
     generator = np.random.default_rng(5)
     vectors = np.zeros((1000, 16), dtype=np.float32)
@@ -58,7 +58,7 @@ def test_the_nearest_come_in_order_and_only_those_that_were_met(count: int) -> N
     assert count >= 1000 or min(met) == count
 
 
-def test_a_search_leaves_the_number_of_threads_as_it_was() -> None:
+def test_a_search_restores_the_number_of_threads() -> None:
     import faiss  # noqa: PLC0415 (as the module does)
 
     before = faiss.omp_get_max_threads()

@@ -14,7 +14,7 @@ GROUPS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60)
 
 
 @given(GROUPS, st.integers(2, 7), st.integers(0, 5))
-def test_each_row_is_held_out_once_with_its_whole_group(groups: list[str], k: int, seed: int) -> None:
+def test_each_row_is_held_out_once_with_its_group(groups: list[str], k: int, seed: int) -> None:
     cut = folds(groups, k, seed)
     distinct = len(set(groups))
     assert len(cut) == (min(k, distinct) if distinct > 1 else 0)
@@ -26,7 +26,7 @@ def test_each_row_is_held_out_once_with_its_whole_group(groups: list[str], k: in
         assert sorted(row for fold in cut for row in fold.held_out) == list(range(len(groups)))
 
 
-def test_single_rows_make_folds_of_one_size_and_another_seed_cuts_otherwise() -> None:
+def test_folds_have_equal_sizes_and_depend_on_the_seed() -> None:
     groups = [str(n) for n in range(103)]
     sizes = [len(fold.held_out) for fold in folds(groups)]
     assert (min(sizes), max(sizes)) == (20, 21)
@@ -34,7 +34,7 @@ def test_single_rows_make_folds_of_one_size_and_another_seed_cuts_otherwise() ->
     assert first == again != other
 
 
-def test_ranks_by_hand() -> None:
+def test_ranks_of_an_example_computed_by_hand() -> None:
     titles = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
     pictures = np.array([[0.8, 0.6], [0.0, 0.0], [0.0, 1.0]])
     own = np.array([0, 1, 2])
@@ -42,13 +42,13 @@ def test_ranks_by_hand() -> None:
     assert candidate_ranks(pictures, titles, own, np.array([0, 1, 2, 0])).tolist() == [2, 4, 1], "equal titles are one"
 
 
-def test_rounding_decides_no_rank() -> None:
+def test_rounding_does_not_affect_ranks() -> None:
     titles = np.array([[0.6, 0.8], [0.6, np.nextafter(np.float32(0.8), np.float32(0))]], np.float32)
     for own in (0, 1):
         assert candidate_ranks(titles[:1], titles, np.array([own]), np.arange(2)).tolist() == [2]
 
 
-def test_every_row_is_ranked_by_a_model_that_was_fitted_without_its_group() -> None:
+def test_every_row_is_ranked_by_a_model_fitted_without_its_group() -> None:
     groups = ["a", "a", "b", "c", "d", "e"]
 
     def ranks_of(fold: Fold) -> np.ndarray:
@@ -60,7 +60,7 @@ def test_every_row_is_ranked_by_a_model_that_was_fitted_without_its_group() -> N
         out_of_fold(["a", "a"], ranks_of)
 
 
-def test_a_comparison_by_hand() -> None:
+def test_a_comparison_computed_by_hand() -> None:
     old, new = np.array([1, 1, 2, 5]), np.array([[1, 2, 1, 1], [1, 1, 1, 1]])
     found = paired(np.array([old, old]), new, list("abcd"))
     assert (found.n, found.old, found.new, found.difference) == (4, 0.5, 0.875, 0.375)
@@ -68,7 +68,7 @@ def test_a_comparison_by_hand() -> None:
     assert found.better
 
 
-def test_a_tie_is_not_better_and_has_no_width_where_nothing_differs() -> None:
+def test_a_tie_is_not_better_and_equal_ranks_have_an_empty_interval() -> None:
     ranks = np.array([1, 2, 3, 1])
     found = paired(ranks, ranks, list("abcd"))
     assert (found.difference, found.low, found.high, found.better) == (0, 0, 0, False)

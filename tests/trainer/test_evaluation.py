@@ -23,7 +23,7 @@ def unit(rows: list[list[float]]) -> Vectors:
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 4), min_size=1, max_size=25), st.integers(1, 9))
-def test_ranks_are_the_definitions(seed: int, titles: list[int], block: int) -> None:
+def test_ranks_equal_their_definition(seed: int, titles: list[int], block: int) -> None:
     """Small integer vectors, which have many ties and exact sums."""
     generator = np.random.default_rng(seed)
     n = len(titles)
@@ -45,12 +45,12 @@ def test_ranks_are_the_definitions(seed: int, titles: list[int], block: int) -> 
         assert (found.top[i] in own) == (not ahead)
 
 
-def test_a_model_that_says_the_same_of_everything_is_last() -> None:
+def test_equal_scores_give_the_last_rank() -> None:
     same = unit([[1, 0]] * 4)
     assert rank_rows(same, same, [list("abcd")]).rank.tolist() == [4, 4, 4, 4]
 
 
-def test_an_equal_title_that_wins_is_a_hit_shown_as_ones_own() -> None:
+def test_an_equal_title_ranked_first_is_a_hit() -> None:
     queries = unit([[1, 0], [0, 1], [1, 1]])
     candidates = unit([[0, 1], [1, 0], [1, 1]])
     found = rank_rows(queries, candidates, [["same", "same", "other"]])
@@ -60,7 +60,7 @@ def test_an_equal_title_that_wins_is_a_hit_shown_as_ones_own() -> None:
     assert found.top_score.tolist() == pytest.approx([1, 1, 1])
 
 
-def test_any_shared_label_makes_a_hit_without_chaining() -> None:
+def test_a_shared_label_is_a_hit_but_not_transitive() -> None:
     """Rows 0 and 1 share a title, rows 1 and 2 a thumbnail: 0 and 2 are still wrong for each other."""
     queries = unit([[1, 0], [0, 1], [0, 1]])
     candidates = unit([[0, 1], [0, 1], [1, 0]])
@@ -69,14 +69,14 @@ def test_any_shared_label_makes_a_hit_without_chaining() -> None:
     assert found.top.tolist() == [2, 1, 0]
 
 
-def test_labels_are_equal_to_the_last_character() -> None:
+def test_labels_are_compared_to_the_last_character() -> None:
     """A NUL at the end distinguishes titles, too."""
     queries = unit([[1, 0], [0, 1]])
     assert rank_rows(queries, queries[::-1], [["a", "a\0"]]).rank.tolist() == [2, 2]
     assert rank_rows(queries, queries[::-1], [["a\0", "a\0"]]).rank.tolist() == [1, 1]
 
 
-def test_one_long_label_costs_its_own_length_alone() -> None:
+def test_a_long_label_does_not_enlarge_the_others() -> None:
     """In a fixed-width array, each of the 1,000 titles would take 400 kB."""
     same = unit([[1, 0]] * 1000)
     labels = ["long " * 20_000, *map(str, range(999))]
@@ -101,11 +101,11 @@ def test_metrics_of_known_ranks() -> None:
     assert found["mrr"].low is None
 
 
-def test_nothing_ranked_gives_no_metrics() -> None:
+def test_no_ranks_give_no_metrics() -> None:
     assert measure(np.array([], dtype=np.int64)) == []
 
 
-def test_the_recipes_three_quarters_of_twelve_is_a_wide_interval() -> None:
+def test_nine_of_twelve_has_a_wide_interval() -> None:
     first = measure(np.array([1] * 9 + [2] * 3))[0]
     assert (first.value, first.k, first.n) == (0.75, 1, 12)
     assert first.low == pytest.approx(0.468, abs=5e-4)
@@ -113,7 +113,7 @@ def test_the_recipes_three_quarters_of_twelve_is_a_wide_interval() -> None:
 
 
 @given(st.integers(1, 60), st.data())
-def test_an_interval_is_wilsons_formula(n: int, data: st.DataObject) -> None:
+def test_intervals_equal_the_formula_of_wilson(n: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, n))
     first = measure(np.array([1] * hits + [2] * (n - hits)))[0]
     z, p = 1.959963984540054, hits / n
@@ -124,7 +124,7 @@ def test_an_interval_is_wilsons_formula(n: int, data: st.DataObject) -> None:
 
 
 @given(st.dictionaries(st.integers(0, 30).map(str), st.tuples(st.integers(1, 3), st.integers(1, 3))))
-def test_mcnemar_is_the_binomial_on_discordant_pairs(ranks: dict[str, tuple[int, int]]) -> None:
+def test_mcnemar_equals_a_binomial_test_on_discordant_pairs(ranks: dict[str, tuple[int, int]]) -> None:
     found = mcnemar({k: a for k, (a, _) in ranks.items()}, {k: b for k, (_, b) in ranks.items()})
     b = sum(first == 1 and second > 1 for first, second in ranks.values())
     c = sum(first > 1 and second == 1 for first, second in ranks.values())
@@ -134,12 +134,12 @@ def test_mcnemar_is_the_binomial_on_discordant_pairs(ranks: dict[str, tuple[int,
     assert found.p == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_mcnemar_looks_at_common_queries_only() -> None:
+def test_mcnemar_uses_common_queries_only() -> None:
     found = mcnemar({"a": 1, "b": 1, "x": 1}, {"a": 1, "b": 4, "y": 1})
     assert (found.n, found.both, found.only_a, found.only_b, found.neither) == (2, 1, 1, 0, 0)
 
 
-def test_equal_vectors_have_equal_scores_wherever_they_stand() -> None:
+def test_equal_vectors_have_equal_scores_at_any_position() -> None:
     """A float32 product may give equal vectors different scores by their position: rounding would decide."""
     generator = np.random.default_rng(8)
     base = generator.standard_normal((40, 513)).astype(np.float32)

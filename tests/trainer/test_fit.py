@@ -43,7 +43,7 @@ def run(encoder: Encoder, rows: Triplets, settings: TrainSettings) -> list[Step]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("with_negatives", [True, False])
-def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, with_negatives: bool) -> None:
+def test_steps_equal_those_of_the_recipe(encoder: Encoder, tiny_clip: Path, with_negatives: bool) -> None:
     rows = ROWS if with_negatives else Triplets(NAMES, NAMES, None)
     steps = run(encoder, rows, SETTINGS)
     theirs = recipe(tiny_clip, rows, Drawn().load(NAMES), SETTINGS)
@@ -69,12 +69,12 @@ def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path
 
 
 @pytest.mark.slow
-def test_training_learns_its_rows(encoder: Encoder) -> None:
+def test_training_fits_its_rows(encoder: Encoder) -> None:
     steps = run(encoder, ROWS, TrainSettings(train="all", epochs=15, batch_size=20, lr=3e-3))
     assert steps[-1].loss < 0.7 * steps[0].loss
 
 
-def test_only_what_was_chosen_changes(encoder: Encoder) -> None:
+def test_only_the_chosen_parameters_change(encoder: Encoder) -> None:
     before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
     run(encoder, ROWS, SETTINGS)
     changed = {name for name, tensor in encoder.model.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -82,7 +82,7 @@ def test_only_what_was_chosen_changes(encoder: Encoder) -> None:
 
 
 @pytest.mark.slow
-def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
+def test_thumbnails_are_decoded_batch_by_batch(encoder: Encoder) -> None:
     source = Counted()
     with quiet_libraries():
         choose_parameters(encoder.model, "projection")
@@ -91,7 +91,7 @@ def test_pictures_are_decoded_a_batch_at_a_time(encoder: Encoder) -> None:
 
 
 @pytest.mark.slow
-def test_nothing_of_the_rows_gets_into_the_model_card_data(
+def test_the_model_card_data_contains_no_rows(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -100,7 +100,7 @@ def test_nothing_of_the_rows_gets_into_the_model_card_data(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parameters_are_chosen_by_a_search(encoder: Encoder) -> None:
+def test_parameters_are_chosen_by_a_regular_expression(encoder: Encoder) -> None:
     model = encoder.model
     everything = [name for name, _ in model.named_parameters()]
     assert choose_parameters(model, "all") == everything

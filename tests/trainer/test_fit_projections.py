@@ -46,7 +46,7 @@ def fitted(
 @pytest.mark.slow
 @pytest.mark.parametrize("train", ["projection", "visual_projection", "text_projection"])
 @pytest.mark.parametrize("mined", [True, False])
-def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Path, mined: bool, train: str) -> None:
+def test_steps_equal_those_of_the_recipe(encoder: Encoder, tiny_clip: Path, mined: bool, train: str) -> None:
     """Relative losses and weights within 1e-5, equal learning rates; three epochs in the library's order."""
     rows, settings = MINED if mined else replace(MINED, negatives=None), replace(SETTINGS, train=train)
     names = [name for name in BOTH if train in name]
@@ -65,7 +65,7 @@ def test_steps_are_those_of_the_recipes_own_code(encoder: Encoder, tiny_clip: Pa
 
 
 @pytest.mark.slow
-def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
+def test_steps_on_the_demo_encoder_equal_those_of_the_recipe() -> None:
     """40 drawn pictures, a trained encoder, the recipe's learning rate and batches of 16."""
     folder = Path(thumbtune.demo.__file__).parent / "encoder"
     names = [f"{colour} {shape} {n}" for n in range(2) for shape in SHAPES[:2] for colour in COLOURS]
@@ -85,7 +85,7 @@ def test_steps_on_the_demos_encoder_are_the_recipes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mined", [True, False])
-def test_masked_steps_are_those_of_the_whole_model(encoder: Encoder, tiny_clip: Path, mined: bool) -> None:
+def test_masked_steps_equal_those_of_the_whole_model(encoder: Encoder, tiny_clip: Path, mined: bool) -> None:
     rows = TWICE if mined else replace(TWICE, negatives=None)
     settings = replace(SETTINGS, mask=True)
     steps, projections = fitted(encoder, rows, settings)
@@ -113,7 +113,7 @@ def test_without_equal_titles_the_mask_changes_no_step(encoder: Encoder) -> None
     )
 
 
-def test_one_title_for_all_trains_nothing_and_stays_finite(encoder: Encoder) -> None:
+def test_equal_titles_train_nothing_and_stay_finite(encoder: Encoder) -> None:
     rows = Triplets(NAMES, ["one title"] * 20, ["ONE title"] * 20)
     steps, projections = fitted(encoder, rows, replace(SETTINGS, mask=True))
     assert [step.loss for step in steps] == [0] * 9
@@ -141,12 +141,12 @@ def test_the_initial_projections_are_not_changed(encoder: Encoder) -> None:
     assert again == steps, "nothing but the seed decides the order"
 
 
-def test_another_seed_orders_the_rows_otherwise(encoder: Encoder) -> None:
+def test_another_seed_changes_the_order_of_rows(encoder: Encoder) -> None:
     losses = [[step.loss for step in fitted(encoder, MINED, replace(SETTINGS, seed=seed))[0]] for seed in (7, 8)]
     assert losses[0] != losses[1]
 
 
-def test_it_learns_its_rows(encoder: Encoder) -> None:
+def test_training_fits_its_rows(encoder: Encoder) -> None:
     steps, _ = fitted(encoder, MINED, replace(SETTINGS, epochs=40, batch_size=20))
     assert steps[-1].loss < 0.7 * steps[0].loss
 
@@ -162,7 +162,7 @@ def test_an_error_from_a_step_ends_the_training(encoder: Encoder) -> None:
         fit_projections(projections, inputs, BOTH, SETTINGS, device="cpu", on_step=refuse)
 
 
-def test_one_picture_of_several_videos_is_one_row_of_features(encoder: Encoder) -> None:
+def test_a_thumbnail_of_several_videos_is_one_row_of_features(encoder: Encoder) -> None:
     """Anchors are numbers: rows may share a thumbnail or a title, and have any order."""
     images: list[Image.Image] = Drawn().load(NAMES)
     apart = pooled(encoder.model, Triplets([*NAMES, *NAMES[:4]], [*NAMES, *NAMES[4:8]], None), [*images, *images[:4]])

@@ -54,7 +54,7 @@ def rows(image: Image.Image, first: int, last: int) -> bytes:
 
 @pytest.mark.parametrize("quality", [95, 75, 30, 10])
 @pytest.mark.parametrize(("size", "left"), [((480, 360), (480, 270)), ((640, 480), (640, 360)), ((120, 90), (120, 68))])
-def test_bars_are_cut_off_at_the_16_9_frame(size: tuple[int, int], left: tuple[int, int], quality: int) -> None:
+def test_bars_are_removed_at_the_16_9_frame(size: tuple[int, int], left: tuple[int, int], quality: int) -> None:
     """Also with the brightest picture beside them, whose light JPEG spreads into the bars' last rows."""
     for content in (noise(640, 360, 0, 255), Image.new("RGB", (640, 360), "white")):
         image = as_jpeg(barred(size, content), quality)
@@ -65,7 +65,7 @@ def test_bars_are_cut_off_at_the_16_9_frame(size: tuple[int, int], left: tuple[i
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_bars_with_noise_are_bars(size: tuple[int, int]) -> None:
+def test_bars_with_noise_are_removed(size: tuple[int, int]) -> None:
     """As in a picture that was compressed several times, or whose black is not quite black."""
     grain = np.random.default_rng(1).normal(4, 4, size=(size[1], size[0], 3))
     image = np.asarray(barred(size, noise(640, 360, 60, 255)), dtype=np.float64) + grain
@@ -74,7 +74,7 @@ def test_bars_with_noise_are_bars(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_dark_picture_between_bars_loses_none_of_its_rows(size: tuple[int, int]) -> None:
+def test_a_dark_image_between_bars_keeps_all_rows(size: tuple[int, int]) -> None:
     night = as_jpeg(barred(size, noise(640, 360, 0, 6)), 90)
     assert without_bars(night).size == (size[0], -(-size[0] * 9 // 16 // 2) * 2)
     black = Image.new("RGB", size)
@@ -83,14 +83,14 @@ def test_a_dark_picture_between_bars_loses_none_of_its_rows(size: tuple[int, int
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("quality", [95, 30])
-def test_a_4_3_picture_without_bars_stays_whole(size: tuple[int, int], quality: int) -> None:
+def test_a_4_3_image_without_bars_is_unchanged(size: tuple[int, int], quality: int) -> None:
     for low, high in ((0, 255), (10, 40), (12, 28), (200, 255)):
         image = as_jpeg(noise(*size, low, high), quality)
         assert without_bars(image) is image
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_one_bar_alone_is_none(size: tuple[int, int]) -> None:
+def test_a_single_bar_is_kept(size: tuple[int, int]) -> None:
     """A night sky above a lit street, and a street above a black stage."""
     image = barred(size, noise(640, 360, 80, 255))
     for top in (0, size[1] * 7 // 8):
@@ -100,7 +100,7 @@ def test_one_bar_alone_is_none(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_writing_on_black_is_no_bar(size: tuple[int, int]) -> None:
+def test_a_bar_with_text_is_kept(size: tuple[int, int]) -> None:
     image = barred(size, noise(640, 360, 80, 255))
     image.paste((200, 200, 200), (size[0] // 2, 3, size[0] // 2 + 8, 6))
     assert without_bars(image) is image
@@ -113,13 +113,13 @@ def test_other_shapes_and_tiny_pictures_have_no_bars(size: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize(("size", "left"), [((480, 361), 271), ((480, 359), 271), ((1024, 768), 576), ((85, 64), 48)])
-def test_4_3_is_meant_to_within_a_pixel(size: tuple[int, int], left: int) -> None:
+def test_the_4_3_shape_is_recognised_to_within_a_pixel(size: tuple[int, int], left: int) -> None:
     assert without_bars(Image.new("RGB", size)).size == (size[0], left)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 255))
-def test_no_picture_loses_more_than_bars_of_its_own_16_9_frame(width: int, height: int, level: int) -> None:
+def test_no_image_loses_more_than_its_bars(width: int, height: int, level: int) -> None:
     image = Image.new("RGB", (width, height), (level,) * 3)
     bare = without_bars(image)
     assert bare.width == width
@@ -135,7 +135,7 @@ def drawn() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("file", list(FILES))
-def test_the_drawn_channels_pictures_lose_their_bars(file: str) -> None:
+def test_drawn_thumbnails_lose_their_bars(file: str) -> None:
     """The 4:3 files have bars; the 16:9 and square files do not."""
     width, height = FILES[file]
     for high in drawn():
@@ -146,7 +146,7 @@ def test_the_drawn_channels_pictures_lose_their_bars(file: str) -> None:
         assert abs(bare.height - width * 9 / 16) < 1 or bare is image
 
 
-def test_a_real_channels_pictures_lose_their_bars(shared_channel: Path) -> None:
+def test_real_thumbnails_lose_their_bars(shared_channel: Path) -> None:
     """All are 16:9 pictures in the `high` size, and the rest of each picture fills the frame."""
     files = sorted((shared_channel / "thumbnails").glob("*.jpg"))
     assert files
@@ -161,7 +161,7 @@ def test_a_real_channels_pictures_lose_their_bars(shared_channel: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(480, 360), (1280, 720), (90, 160), (1, 1)])
-def test_crop_leaves_all_but_bars_to_the_model(size: tuple[int, int]) -> None:
+def test_crop_only_removes_bars(size: tuple[int, int]) -> None:
     image = noise(*size, 0, 255)
     assert framed(image, "crop", side=224, fill=GREY) is image
     letterboxed = barred((480, 360), image)
@@ -187,7 +187,7 @@ def columns_and_rows(image: Image.Image, fill: tuple[int, int, int]) -> tuple[in
         ((1, 1), (0, 0, 224, 224)),
     ],
 )
-def test_pad_keeps_shapes_in_the_middle(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+def test_pad_keeps_the_aspect_ratio_and_centres(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     square = framed(Image.new("RGB", size, "white"), "pad", side=224, fill=GREY)
     assert square.size == (224, 224)
     assert columns_and_rows(square, GREY) == box
@@ -223,7 +223,7 @@ def seen_by_model(image: Image.Image) -> Image.Image:
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 @pytest.mark.parametrize("image", [barred((480, 360), marked(640, 360)), marked(1280, 720), marked(90, 160)])
-def test_the_model_sees_every_corner_and_resamples_nothing(fit: Fit, image: Image.Image) -> None:
+def test_the_model_gets_every_corner_and_does_not_resample(fit: Fit, image: Image.Image) -> None:
     square = framed(image, fit, side=224, fill=GREY)
     assert seen_by_model(square).tobytes() == square.tobytes()
     left, top, right, bottom = columns_and_rows(square, GREY)
@@ -239,7 +239,7 @@ def test_the_model_sees_every_corner_and_resamples_nothing(fit: Fit, image: Imag
     assert (0, 0, 0) not in {colour for _, colour in square.getcolors(224 * 224) or ()}
 
 
-def test_without_a_fit_the_model_sees_no_corner() -> None:
+def test_with_crop_the_model_gets_no_corner() -> None:
     """The reason for the other crop modes: only the middle 56 % of a wide picture is left."""
     image = marked(1280, 720)
     middle = seen_by_model(framed(image, "crop", side=224, fill=GREY))
@@ -248,7 +248,7 @@ def test_without_a_fit_the_model_sees_no_corner() -> None:
     assert middle.tobytes() == seen_by_model(image).tobytes()
 
 
-def test_a_padded_frame_is_nothing_to_the_model() -> None:
+def test_padding_is_normalised_to_about_zero() -> None:
     """Filled with CLIP's mean colour, it is within half a level of 0 once normalised."""
     processor = CLIPImageProcessorPil()
     mean, std = processor.image_mean, processor.image_std

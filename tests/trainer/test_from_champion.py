@@ -49,7 +49,7 @@ def embedded(database: Database, run_id: int) -> np.ndarray:
         (MLP, "lora", set()),
     ],
 )
-def test_it_starts_from_the_champions_weights(
+def test_training_starts_from_the_weights_of_the_champion(
     filled: Database, tiny_clip: Path, first: str, second: str, kept: set[str] | None
 ) -> None:
     before = train_in_use(filled, settings(tiny_clip, train=first, epochs=4))
@@ -72,14 +72,14 @@ def test_it_starts_from_the_champions_weights(
     assert evaluate(filled, str(on.run_id), "cpu").matches is True
 
 
-def test_its_losses_go_on_where_the_champions_ended(filled: Database, tiny_clip: Path) -> None:
+def test_losses_continue_where_those_of_the_champion_ended(filled: Database, tiny_clip: Path) -> None:
     train_in_use(filled, settings(tiny_clip, epochs=8))
     anew = train(filled, settings(tiny_clip))
     on = train(filled, settings(tiny_clip, start="champion"))
     assert losses(filled, on.run_id)[0] < losses(filled, anew.run_id)[0]
 
 
-def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Database, tiny_clip: Path) -> None:
+def test_both_learners_continue_from_projections_alike(filled: Database, tiny_clip: Path) -> None:
     """With an additional frozen scale, the whole model is trained; the steps are the same."""
     train_in_use(filled, settings(tiny_clip, epochs=8))
     on = train(filled, settings(tiny_clip, start="champion"))
@@ -89,7 +89,7 @@ def test_projections_by_features_and_by_the_whole_model_go_on_alike(filled: Data
     assert np.allclose(embedded(filled, whole.run_id), embedded(filled, on.run_id), rtol=0, atol=1e-4)
 
 
-def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
+def test_continuing_from_adapters_is_refused(filled: Database, tiny_clip: Path) -> None:
     train_in_use(filled, settings(tiny_clip, train="lora"))
     for what in ("projection", "lora", "all"):
         with pytest.raises(RunUnusable, match="run 1 trained LoRA adapters"):
@@ -101,7 +101,7 @@ def test_adapters_are_not_trained_on(filled: Database, tiny_clip: Path) -> None:
     assert in_use.id == 1
 
 
-def test_adapters_on_a_champion_come_back_with_it(filled: Database, tiny_clip: Path) -> None:
+def test_adapters_trained_on_a_champion_are_loaded_with_it(filled: Database, tiny_clip: Path) -> None:
     """Trained for real: the champion's own projections have adapters on them."""
     before = train_in_use(filled, settings(tiny_clip, epochs=4))
     on = train(filled, settings(tiny_clip, train="lora", start="champion"))
@@ -112,12 +112,12 @@ def test_adapters_on_a_champion_come_back_with_it(filled: Database, tiny_clip: P
     assert not torch.equal(loaded[VISUAL], kept[VISUAL]), "with the adapter added"
 
 
-def test_there_may_be_no_champion(filled: Database, tiny_clip: Path) -> None:
+def test_a_missing_champion_is_an_error(filled: Database, tiny_clip: Path) -> None:
     with pytest.raises(BadSetting, match="no champion"):
         train(filled, settings(tiny_clip, start="champion"))
 
 
-def test_a_champion_whose_base_is_gone_is_no_start(filled: Database, tmp_path: Path) -> None:
+def test_a_champion_with_a_missing_base_model_is_refused(filled: Database, tmp_path: Path) -> None:
     base = build_clip(tmp_path / "base")
     train_in_use(filled, settings(base))
     base.rename(tmp_path / "moved")
@@ -128,7 +128,7 @@ def test_a_champion_whose_base_is_gone_is_no_start(filled: Database, tmp_path: P
 
 
 @pytest.mark.parametrize("what", ["projection", "all"])
-def test_a_champion_whose_base_changed_is_no_start(filled: Database, tmp_path: Path, what: str) -> None:
+def test_a_champion_with_a_changed_base_model_is_refused(filled: Database, tmp_path: Path, what: str) -> None:
     base = build_clip(tmp_path / "base")
     train_in_use(filled, settings(base))
     build_clip(base, seed=5)
@@ -137,7 +137,7 @@ def test_a_champion_whose_base_changed_is_no_start(filled: Database, tmp_path: P
     assert train(filled, settings(base, train=what)).champion is None
 
 
-def test_another_champion_is_another_start(filled: Database, tiny_clip: Path) -> None:
+def test_training_starts_from_the_newest_champion(filled: Database, tiny_clip: Path) -> None:
     runs = [train(filled, settings(tiny_clip, seed=seed, epochs=3)).run_id for seed in (1, 2)]
     with filled.write() as session:
         promote(session, runs[1], "by hand")

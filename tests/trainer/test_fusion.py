@@ -21,7 +21,7 @@ def likelihood(first: float, second: float, a: NDArray[np.float64], b: NDArray[n
     return float((np.log(np.exp(logits).sum(axis=1)) - np.diag(logits)).mean())
 
 
-def test_no_other_weights_explain_the_rows_better() -> None:
+def test_fitted_weights_maximise_the_likelihood() -> None:
     a, b = cosines(0.3, 1), cosines(0.15, 2)
     found, loss = fit_weights(a, b, OWN, RIVALS)
     best = likelihood(found.scale * found.first, found.scale * found.second, a, b)
@@ -32,27 +32,27 @@ def test_no_other_weights_explain_the_rows_better() -> None:
     assert found.first + found.second == pytest.approx(1)
 
 
-def test_a_model_that_knows_nothing_has_no_say() -> None:
+def test_a_model_without_information_gets_weight_0() -> None:
     found, _ = fit_weights(cosines(0.4, 1), -cosines(0.4, 2), OWN, RIVALS)
     assert (found.first, found.second) == (1.0, 0.0)
     noise, _ = fit_weights(cosines(0.4, 1), cosines(0.0, 2), OWN, RIVALS)
     assert noise.second < 0.2
 
 
-def test_a_model_that_is_always_right_has_a_finite_scale() -> None:
+def test_a_perfect_model_has_a_finite_scale() -> None:
     found, _ = fit_weights(np.eye(N), np.zeros((N, N)), OWN, RIVALS)
     assert np.isfinite(found.scale)
     assert found.first > 0.99
 
 
-def test_equal_titles_are_no_rivals() -> None:
+def test_equal_titles_are_not_rivals() -> None:
     a, b = cosines(0.3, 1), cosines(0.15, 2)
     rivals = np.hstack([RIVALS, np.zeros_like(RIVALS)])
     (one, _), (two, _) = fit_weights(a, b, OWN, RIVALS), fit_weights(np.hstack([a, a]), np.hstack([b, b]), OWN, rivals)
     assert two.first == pytest.approx(one.first, abs=1e-6)
 
 
-def test_nothing_to_fit_on_weighs_both_alike() -> None:
+def test_without_rows_the_weights_are_equal() -> None:
     nothing = np.empty((0, 3))
     assert fit_weights(nothing, nothing, [], nothing.astype(bool))[0] == Weights(0.5, 0.5, 1.0)
     flat = np.zeros((3, 3))

@@ -79,7 +79,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         close_session()
 
 
-def test_a_model_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
+def test_a_pushed_model_can_be_loaded(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
     done = push_model(trained, "creator/clip", hub=AT_ONCE)
     assert (done.repo, done.private, done.source_id) == ("creator/clip", True, 1)
     assert done.url == f"{hub.url}/creator/clip"
@@ -97,7 +97,7 @@ def test_a_model_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: Pa
     assert 'SentenceTransformer("creator/clip")' in there.files["README.md"].decode()
 
 
-def test_private_is_asked_for(hub: FakeHub, trained: Database) -> None:
+def test_a_private_repository_is_requested(hub: FakeHub, trained: Database) -> None:
     push_model(trained, "creator/clip", hub=AT_ONCE)
     push_model(trained, "creator/open", private=False, hub=AT_ONCE)
     asked = [wanted.get("visibility", wanted.get("private")) for wanted in hub.created]
@@ -105,7 +105,9 @@ def test_private_is_asked_for(hub: FakeHub, trained: Database) -> None:
     assert not hub.repository("creator/open").private
 
 
-def test_nothing_of_this_machine_or_the_channel_is_in_a_model(hub: FakeHub, trained: Database, tiny_clip: Path) -> None:
+def test_a_pushed_model_contains_nothing_of_the_machine_or_the_channel(
+    hub: FakeHub, trained: Database, tiny_clip: Path
+) -> None:
     push_model(trained, "creator/clip", hub=AT_ONCE)
     with trained.read() as session:
         hidden = {row.title for row in load_examples(session, 1)} | {str(tiny_clip), str(tiny_clip.parent), "UC1"}
@@ -129,7 +131,7 @@ def test_a_second_push_replaces_the_first(hub: FakeHub, trained: Database) -> No
     assert not {"model-00001-of-00002.safetensors", "model.safetensors.index.json"} & there.files.keys()
 
 
-def test_a_dataset_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
+def test_a_pushed_dataset_can_be_loaded(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
     done = push_dataset(trained, "pairs", hub=AT_ONCE)
     assert (done.repo, done.private, done.source_id) == ("creator/pairs", True, 1), "a bare name is the owner's"
     assert done.url == f"{hub.url}/datasets/creator/pairs"
@@ -151,7 +153,7 @@ def test_a_dataset_arrives_and_loads(hub: FakeHub, trained: Database, tmp_path: 
     assert [row.title for row in rows if row.title in card] == []
 
 
-def test_a_public_repository_gets_nothing_unless_asked(hub: FakeHub, trained: Database) -> None:
+def test_nothing_is_pushed_to_a_public_repository_by_default(hub: FakeHub, trained: Database) -> None:
     there = hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=False)
     with pytest.raises(PublicRepository, match=r"creator/pairs exists and is public"):
         push_dataset(trained, "creator/pairs", hub=AT_ONCE)
@@ -176,7 +178,7 @@ class Watched:
         raise AssertionError(text)
 
 
-def test_a_repository_that_turns_public_meanwhile_gets_nothing(hub: FakeHub, trained: Database) -> None:
+def test_nothing_is_pushed_to_a_repository_that_became_public(hub: FakeHub, trained: Database) -> None:
     there = hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=True)
     opening = Watched("Uploading", lambda: setattr(there, "private", False))
     with pytest.raises(PublicRepository):
@@ -184,12 +186,12 @@ def test_a_repository_that_turns_public_meanwhile_gets_nothing(hub: FakeHub, tra
     assert there.commits == []
 
 
-def test_a_private_repository_stays_so(hub: FakeHub, trained: Database) -> None:
+def test_a_private_repository_stays_private(hub: FakeHub, trained: Database) -> None:
     hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=True)
     assert push_dataset(trained, "creator/pairs", private=False, hub=AT_ONCE).private
 
 
-def test_no_token(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_token_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(NoToken, match=r"no access token .*; run 'hf auth login', or set HF_TOKEN"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
@@ -205,7 +207,7 @@ def test_the_token_of_a_login_is_found(hub: FakeHub, trained: Database, monkeypa
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_pass word", "hf_ünlike"])
-def test_a_token_that_is_not_accepted(
+def test_a_refused_token_is_an_error(
     hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
@@ -215,38 +217,40 @@ def test_a_token_that_is_not_accepted(
     assert len(hub.asked) <= 1, "asking again would not help"
 
 
-def test_a_token_that_can_only_read(hub: FakeHub, trained: Database) -> None:
+def test_a_read_only_token_is_an_error(hub: FakeHub, trained: Database) -> None:
     hub.role = "read"
     with pytest.raises(TokenRefused, match="write access"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
     assert hub.asked == ["GET whoami"]
 
 
-def test_somebody_elses_name(hub: FakeHub, trained: Database) -> None:
+def test_a_repository_of_another_owner_is_an_error(hub: FakeHub, trained: Database) -> None:
     with pytest.raises(TokenRefused, match=r"no permission to write to other/clip \(.*under the namespace other"):
         push_model(trained, "other/clip", hub=AT_ONCE)
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "a b", "-a", "a--b", "owner/", "ünlike", "x" * 200])
-def test_names_that_no_repository_can_have(hub: FakeHub, trained: Database, name: str) -> None:
+def test_invalid_repository_names_are_refused(hub: FakeHub, trained: Database, name: str) -> None:
     with pytest.raises(BadRepository, match="is not a valid repository name"):
         push_model(trained, name, hub=AT_ONCE)
     assert hub.asked == []
 
 
-def test_offline(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE is set"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
 
 
-def test_nobody_listens(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubUnreachable, match=r"can't be reached at http://127.0.0.1:9; check the network"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
 
 
-def test_a_hub_that_never_answers(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_an_error(
+    hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(HubUnreachable, match="can't be reached"):
@@ -255,14 +259,14 @@ def test_a_hub_that_never_answers(hub: FakeHub, trained: Database, monkeypatch: 
 
 @pytest.mark.parametrize("step", ["whoami", "info", "create", "commit"])
 @pytest.mark.parametrize("status", [0, 429, 503])
-def test_what_may_pass_is_tried_again(hub: FakeHub, trained: Database, step: str, status: int) -> None:
+def test_temporary_errors_are_retried(hub: FakeHub, trained: Database, step: str, status: int) -> None:
     hub.answers[step] = [status, status]
     assert push_dataset(trained, "creator/pairs", hub=AT_ONCE).commit
     assert hub.answers[step] == []
     assert len(hub.repository("creator/pairs", "dataset").commits) == 1
 
 
-def test_trying_again_ends(hub: FakeHub, trained: Database, caplog: pytest.LogCaptureFixture) -> None:
+def test_retries_are_limited(hub: FakeHub, trained: Database, caplog: pytest.LogCaptureFixture) -> None:
     hub.answers["commit"] = [500] * 9
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.INFO, "trainer")
@@ -283,7 +287,7 @@ def test_trying_again_ends(hub: FakeHub, trained: Database, caplog: pytest.LogCa
         ("whoami", 200, PushFailed, r"owner of the token failed \('name'\)"),
     ],
 )
-def test_answers_that_are_no_help(
+def test_unexpected_responses_are_errors(
     hub: FakeHub, trained: Database, step: str, status: int, error: type[PushFailed], message: str
 ) -> None:
     hub.answers[step] = [status] * 3
@@ -295,7 +299,7 @@ def test_answers_that_are_no_help(
     assert repository is None or repository.commits == []
 
 
-def test_what_cant_be_pushed(hub: FakeHub, trained: Database, sqlite_database: Database) -> None:
+def test_pushes_that_are_refused(hub: FakeHub, trained: Database, sqlite_database: Database) -> None:
     with pytest.raises(NotFound, match="there is no run 7"):
         push_model(trained, "clip", 7, hub=AT_ONCE)
     with pytest.raises(NotFound, match="there is no run 7"):
@@ -307,7 +311,7 @@ def test_what_cant_be_pushed(hub: FakeHub, trained: Database, sqlite_database: D
     assert hub.created == [], "no empty repository is left"
 
 
-def test_nothing_is_left_on_the_disk(
+def test_no_temporary_files_are_left(
     hub: FakeHub, trained: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
@@ -319,7 +323,7 @@ def test_nothing_is_left_on_the_disk(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_the_stand_in_checks_what_it_is_told(hub: FakeHub) -> None:
+def test_the_stand_in_hub_validates_requests(hub: FakeHub) -> None:
     """Metadata that the hub would refuse is refused by the stand-in too."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 

@@ -38,9 +38,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Filled:
 
 
 @pytest.mark.parametrize("table", ["training_run", "feature", "training_step"])
-def test_a_killed_run_is_followed_by_one_that_completes(
-    tmp_path: Path, tiny_clip: Path, filled: Filled, table: str
-) -> None:
+def test_after_a_killed_run_the_next_run_completes(tmp_path: Path, tiny_clip: Path, filled: Filled, table: str) -> None:
     store = tmp_path / "killed.db"
     store.write_bytes(filled.bytes)
 

@@ -17,7 +17,7 @@ from trainer.errors import BadPicture
 MANY = 24
 MOST_MIB = 250
 
-# Holds many pictures of one file, as a batch does, and says by how many KiB the peak of memory grew.
+# Holds many copies of one decoded file, like a batch, and prints by how many KiB the peak memory grew.
 DECODE_MANY = """
 import pathlib, re, sys
 from trainer.data.pictures import decoded
@@ -40,7 +40,7 @@ def saved(form: str, size: tuple[int, int], mode: str = "RGB", **options: object
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
 @pytest.mark.parametrize("size", [(120, 90), (480, 360), (1280, 720), (1920, 1080)])
-def test_a_usual_thumbnail_has_each_of_its_pixels(form: str, size: tuple[int, int]) -> None:
+def test_an_ordinary_thumbnail_is_not_reduced(form: str, size: tuple[int, int]) -> None:
     data = saved(form, size)
     with Image.open(io.BytesIO(data)) as picture:
         expected = np.asarray(picture.convert("RGB"))
@@ -59,7 +59,7 @@ def test_a_usual_thumbnail_has_each_of_its_pixels(form: str, size: tuple[int, in
         ("GIF", "P", (3840, 2160)),
     ],
 )
-def test_a_larger_one_is_the_same_picture_with_fewer(form: str, mode: str, size: tuple[int, int]) -> None:
+def test_a_large_image_is_reduced(form: str, mode: str, size: tuple[int, int]) -> None:
     data = saved(form, size, mode)
     found = decoded(data, "a")
     assert (found.mode, found.width * found.height <= FULL_SIZE_PIXELS) == ("RGB", True)
@@ -72,26 +72,26 @@ def test_a_larger_one_is_the_same_picture_with_fewer(form: str, mode: str, size:
 
 
 @pytest.mark.parametrize("size", [(40_000, 900), (60_000, 60), (3, 1_600_000)])
-def test_a_very_long_one_too(size: tuple[int, int]) -> None:
+def test_a_very_long_image_is_reduced(size: tuple[int, int]) -> None:
     found = decoded(saved("PNG", size, "L"), "a")
     assert 0 < found.width * found.height <= FULL_SIZE_PIXELS
 
 
 @pytest.mark.parametrize("form", ["EPS", "BMP", "TIFF", "PPM", "ICO"])
-def test_formats_that_no_sync_stores_are_not_opened(form: str) -> None:
-    """Of an EPS, Pillow would start Ghostscript."""
+def test_formats_that_are_never_stored_are_not_opened(form: str) -> None:
+    """For an EPS file, Pillow would start Ghostscript."""
     with pytest.raises(BadPicture, match="not an image"):
         decoded(saved(form, (64, 48)), "a")
 
 
-def test_more_pixels_than_a_sync_stores_are_not_decoded() -> None:
+def test_images_above_the_limit_on_pixels_are_not_decoded() -> None:
     with pytest.raises(BadPicture, match="8000 x 5001"):
         decoded(saved("PNG", (8000, 5001), "L"), "a")
 
 
 @pytest.mark.processes
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_many_of_the_largest_fit_in_memory(tmp_path: Path) -> None:
+def test_many_of_the_largest_images_fit_in_memory(tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(saved("JPEG", (7700, 5150)))
     command = [sys.executable, "-c", DECODE_MANY, str(tmp_path / "large.jpg"), str(MANY)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -99,12 +99,12 @@ def test_many_of_the_largest_fit_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (65_000, 1), (2, 4_000), (3_000_000, 1)])
-def test_a_long_picture_has_its_middle(size: tuple[int, int]) -> None:
+def test_a_long_image_is_cut_to_its_middle(size: tuple[int, int]) -> None:
     """A model scales the shorter edge to its input: 1 x 20,000 pixels would become 10 GB."""
     data = saved("JPEG" if max(size) < 65_536 else "PNG", size)
     picture = decoded(data, "a")
     assert max(picture.size) == 8 * min(picture.size)
 
 
-def test_a_banner_is_whole() -> None:
+def test_a_banner_is_not_cut() -> None:
     assert decoded(saved("PNG", (1600, 200)), "a").size == (1600, 200)

@@ -51,7 +51,7 @@ def clip(tiny_clip: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_clip, tmp_path / "clip"))
 
 
-def test_facts_are_the_models_and_are_remembered(database: Database, clip: Path) -> None:
+def test_facts_equal_those_of_the_model_and_are_stored(database: Database, clip: Path) -> None:
     first = lazy(database, clip)
     found = first.facts
     model = load_encoder(str(clip), "cpu").model
@@ -90,9 +90,7 @@ def add_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewrite, touch, replace_by_its_copy, add_a_file])
-def test_files_that_may_have_changed_are_loaded_again(
-    sqlite_database: Database, clip: Path, change: Callable[[Path], None]
-) -> None:
+def test_changed_files_are_loaded_again(sqlite_database: Database, clip: Path, change: Callable[[Path], None]) -> None:
     assert loads(sqlite_database, clip)
     assert not loads(sqlite_database, clip)
     before, digest = lazy(sqlite_database, clip).facts, files_digest(str(clip))
@@ -103,7 +101,7 @@ def test_files_that_may_have_changed_are_loaded_again(
     assert (lazy(sqlite_database, clip).facts.fingerprint != before.fingerprint) == (change is rewrite)
 
 
-def test_another_version_of_a_library_is_looked_at_again(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_library_version_loads_the_model_again(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = files_digest(str(clip))
     assert digest == files_digest(str(clip))
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "transformers" else "1")
@@ -122,7 +120,7 @@ FOREIGN: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("damage", FOREIGN, ids=lambda damage: "-".join(damage) + str(len(str(damage))))
-def test_a_damaged_row_is_made_again(database: Database, clip: Path, damage: dict[str, object]) -> None:
+def test_a_damaged_row_is_replaced(database: Database, clip: Path, damage: dict[str, object]) -> None:
     expected = lazy(database, clip).facts
     with database.write() as session:
         session.execute(update(KnownModel).values(damage))
@@ -134,7 +132,7 @@ def test_a_damaged_row_is_made_again(database: Database, clip: Path, damage: dic
     assert not loads(database, clip)
 
 
-def test_facts_that_are_no_json_are_made_again(sqlite_database: Database, clip: Path) -> None:
+def test_invalid_json_is_replaced(sqlite_database: Database, clip: Path) -> None:
     assert loads(sqlite_database, clip)
     with sqlite3.connect(str(sqlite_database.path)) as raw:
         raw.execute("UPDATE known_model SET facts = 'not json'")
@@ -153,7 +151,7 @@ def test_facts_that_are_no_json_are_made_again(sqlite_database: Database, clip: 
         ModelFacts("a" * 64, {"width": 384}, None),
     ],
 )
-def test_a_whole_row_of_another_kind_is_made_again(sqlite_database: Database, clip: Path, found: ModelFacts) -> None:
+def test_a_row_of_another_kind_is_replaced(sqlite_database: Database, clip: Path, found: ModelFacts) -> None:
     files = files_digest(str(clip))
     assert files is not None
     with sqlite_database.write() as session:
@@ -163,7 +161,7 @@ def test_a_whole_row_of_another_kind_is_made_again(sqlite_database: Database, cl
     assert not loads(sqlite_database, clip)
 
 
-def test_files_that_change_before_the_towers_are_needed(sqlite_database: Database, clip: Path) -> None:
+def test_files_that_change_before_the_towers_are_loaded_are_an_error(sqlite_database: Database, clip: Path) -> None:
     old = lazy(sqlite_database, clip)
     assert old.facts
     late = lazy(sqlite_database, clip)
@@ -174,7 +172,7 @@ def test_files_that_change_before_the_towers_are_needed(sqlite_database: Databas
     assert lazy(sqlite_database, clip).encoder().fingerprint != old.facts.fingerprint
 
 
-def test_facts_that_are_wrong_of_unchanged_files_are_corrected(sqlite_database: Database, clip: Path) -> None:
+def test_wrong_facts_about_unchanged_files_are_corrected(sqlite_database: Database, clip: Path) -> None:
     """As if a file changed within the clock's resolution: the run that loads the model notices it."""
     right = lazy(sqlite_database, clip).facts
     files = files_digest(str(clip))
@@ -189,7 +187,7 @@ def test_facts_that_are_wrong_of_unchanged_files_are_corrected(sqlite_database: 
     assert lazy(sqlite_database, clip).encoder().fingerprint == right.fingerprint
 
 
-def test_a_model_with_something_put_in_is_another_model(sqlite_database: Database, clip: Path) -> None:
+def test_a_changed_model_has_another_fingerprint(sqlite_database: Database, clip: Path) -> None:
     def shift(by: float) -> Callable[[SentenceTransformer], None]:
         def change(model: SentenceTransformer) -> None:
             core: Any = model[0].model
@@ -213,7 +211,7 @@ def test_a_model_with_something_put_in_is_another_model(sqlite_database: Databas
     assert again.encoder().fingerprint == one.facts.fingerprint
 
 
-def test_a_hub_name_without_files_here_has_no_digest(
+def test_an_uncached_hub_name_has_no_digest(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -225,7 +223,7 @@ def test_a_hub_name_without_files_here_has_no_digest(
     assert known_rows(sqlite_database) == 0
 
 
-def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_removed_meanwhile_gives_no_digest(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy replaces the folder between its listing and the reading of the files' states."""
     real = Path.is_file
 
@@ -239,7 +237,7 @@ def test_a_file_that_goes_away_is_no_digest(clip: Path, monkeypatch: pytest.Monk
     assert files_digest(str(clip)) is None
 
 
-def test_what_resizes_pictures_is_part_of_the_vision_tower_alone(tiny_clip: Path) -> None:
+def test_the_image_processor_affects_only_the_fingerprint_of_the_vision_tower(tiny_clip: Path) -> None:
     """Torchvision resizes to other pixels than Pillow; the model is the same."""
 
     class Other(CLIPImageProcessorPil):
@@ -253,7 +251,7 @@ def test_what_resizes_pictures_is_part_of_the_vision_tower_alone(tiny_clip: Path
     assert after.vision != before.vision
 
 
-def test_a_title_model_is_remembered_apart_from_a_clip_in_its_folder(database: Database, clip: Path) -> None:
+def test_a_title_model_and_a_clip_model_of_one_folder_have_separate_rows(database: Database, clip: Path) -> None:
     assert loads(database, clip)
     first = TitleModel(database, str(clip), "cpu")
     assert (first.fingerprint, first.width) == (lazy(database, clip).facts.fingerprint, 16)
@@ -264,7 +262,7 @@ def test_a_title_model_is_remembered_apart_from_a_clip_in_its_folder(database: D
     assert np.array_equal(vectors, load_encoder(str(clip), "cpu").title_vectors(NAMES, lambda _n: None))
 
 
-def test_a_title_model_that_changed_before_it_was_needed(sqlite_database: Database, clip: Path) -> None:
+def test_a_title_model_that_changes_before_it_is_loaded_is_an_error(sqlite_database: Database, clip: Path) -> None:
     assert TitleModel(sqlite_database, str(clip), "cpu").width
     model = TitleModel(sqlite_database, str(clip), "cpu")
     assert model.fingerprint

@@ -68,9 +68,7 @@ def is_what_was_scored(database: Database, run_id: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["projection", "visual_projection", "all", MLP, "lora"])
-def test_the_saved_model_is_the_one_that_was_scored(
-    filled: Database, tiny_clip: Path, tmp_path: Path, what: str
-) -> None:
+def test_the_saved_model_equals_the_scored_model(filled: Database, tiny_clip: Path, tmp_path: Path, what: str) -> None:
     result = train(filled, settings(tiny_clip, train=what, lora_rank=2), output=tmp_path / "output")
     is_what_was_scored(filled, result.run_id, tmp_path / "exported")
     digests, titles = contents(filled)
@@ -97,7 +95,9 @@ def test_the_saved_model_is_the_one_that_was_scored(
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 @pytest.mark.parametrize("what", ["projection", MLP])
-def test_each_fit_trains_and_is_what_was_scored(filled: Database, tiny_clip: Path, fit: str, what: str) -> None:
+def test_every_crop_mode_trains_and_gives_the_recorded_scores(
+    filled: Database, tiny_clip: Path, fit: str, what: str
+) -> None:
     """An exported folder has no crop mode, so it is not compared here."""
     crop = train(filled, settings(tiny_clip, train=what))
     result = train(filled, settings(tiny_clip, train=what, fit=fit))
@@ -123,7 +123,7 @@ def decoded_by_name(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_rerun_loads_no_model_and_decodes_no_picture(
+def test_a_rerun_loads_no_model_and_decodes_no_thumbnail(
     database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(database, 40)
@@ -144,7 +144,7 @@ def test_a_rerun_loads_no_model_and_decodes_no_picture(
         train(database, settings(tiny_clip, train=MLP))
 
 
-def test_a_rerun_with_new_videos_decodes_only_those(
+def test_a_rerun_decodes_only_thumbnails_of_new_videos(
     filled: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(filled, settings(tiny_clip))
@@ -179,7 +179,7 @@ class StopsInside(Silent):
 
 
 @pytest.mark.parametrize(("phase", "kept"), [("Encoding thumbnails", 32), ("Encoding titles", 40 + 32)])
-def test_an_interrupted_run_keeps_what_it_encoded(
+def test_an_interrupted_run_keeps_its_vectors(
     database: Database, tiny_clip: Path, phase: str, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 40 of each, 32 at a time; the next run needs no picture that was read before."""
@@ -195,7 +195,7 @@ def test_an_interrupted_run_keeps_what_it_encoded(
     assert not done & set(read)
 
 
-def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: Path) -> None:
+def test_an_empty_cache_changes_no_result(filled: Database, tiny_clip: Path) -> None:
     first = train(filled, settings(tiny_clip))
     with filled.write() as session:
         session.execute(delete(Feature))
@@ -205,7 +205,7 @@ def test_deleting_what_is_cached_changes_no_figure(filled: Database, tiny_clip: 
     assert losses(filled, again.run_id) == losses(filled, first.run_id)
 
 
-def test_adapters_begin_alike_whatever_was_cached(filled: Database, tiny_clip: Path) -> None:
+def test_the_cache_does_not_affect_the_initial_adapters(filled: Database, tiny_clip: Path) -> None:
     """The first run loads and encodes before its adapters are initialised; the second run does not need to."""
     found = [losses(filled, train(filled, settings(tiny_clip, train="lora")).run_id) for _ in range(2)]
     torch.rand(9)
@@ -217,7 +217,7 @@ def test_adapters_begin_alike_whatever_was_cached(filled: Database, tiny_clip: P
 
 
 @pytest.mark.parametrize("what", ["projection", "all"])
-def test_bf16_features_are_scored_again_as_recorded(filled: Database, tiny_clip: Path, what: str) -> None:
+def test_a_run_with_bf16_features_gives_the_recorded_scores_again(filled: Database, tiny_clip: Path, what: str) -> None:
     if pick_precision("auto", "cpu") != "bf16":
         pytest.skip("this processor has no bfloat16")
     result = train(filled, settings(tiny_clip, train=what, precision="bf16"))
@@ -228,7 +228,7 @@ def test_bf16_features_are_scored_again_as_recorded(filled: Database, tiny_clip:
         assert [row["score"] for row in in_order(found.scores)] == pytest.approx(recorded, abs=1e-5)
 
 
-def test_a_clip_with_a_further_module_is_trained_after_it(filled: Database, tmp_path: Path) -> None:
+def test_a_clip_model_with_an_additional_module_is_trained_after_it(filled: Database, tmp_path: Path) -> None:
     """The model does not end with its own projections, so it gets a matrix for thumbnails and one for titles."""
     torch.manual_seed(0)
     plain = SentenceTransformer(str(build_clip(tmp_path / "plain")), device="cpu")

@@ -46,7 +46,7 @@ def library(database: Database, embedder: Embedder, *channels: str) -> Library:
     distinct=st.integers(1, 300),
     seed=st.integers(0, 9),
 )
-def test_the_order_is_that_of_a_full_sort(n: int, d: int, k: int, distinct: int, seed: int) -> None:
+def test_results_are_in_the_order_of_a_full_sort(n: int, d: int, k: int, distinct: int, seed: int) -> None:
     vectors = unit(distinct, d, seed)[np.random.default_rng(seed).integers(0, distinct, n)]
     query = unit(1, d, seed + 100)[0]
     rows, scores = rank_library(query, vectors, k)
@@ -57,7 +57,7 @@ def test_the_order_is_that_of_a_full_sort(n: int, d: int, k: int, distinct: int,
     assert np.allclose(exact, vectors.astype(np.float64) @ query.astype(np.float64), atol=1e-12)
 
 
-def test_equal_vectors_score_alike_wherever_they_stand() -> None:
+def test_equal_vectors_have_equal_scores_at_any_position() -> None:
     vectors = unit(20_011, 67)
     copies = [3, 4_095, 4_096, 9_001, 20_010]
     vectors[copies] = vectors[7]
@@ -67,7 +67,7 @@ def test_equal_vectors_score_alike_wherever_they_stand() -> None:
     assert scores[0] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_results_whose_order_has_no_meaning_are_named(database: Database) -> None:
+def test_results_with_equal_scores_are_reported(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "only", day=0, title="only")
@@ -81,7 +81,7 @@ def test_results_whose_order_has_no_meaning_are_named(database: Database) -> Non
     assert runs(0.0, 0.0, 0.0) == [(1, 3)]
 
 
-def test_all_vectors_equal() -> None:
+def test_equal_vectors_are_returned_in_order() -> None:
     vectors = np.repeat(unit(1, 16), 10_000, axis=0)
     rows, scores = rank_library(unit(1, 16, 5)[0], vectors, 3)
     assert rows.tolist() == [0, 1, 2]
@@ -89,14 +89,14 @@ def test_all_vectors_equal() -> None:
 
 
 @pytest.mark.parametrize(("n", "k", "expected"), [(0, 3, 0), (2, 3, 2), (3, 3, 3)])
-def test_more_answers_than_vectors_are_all_of_them(n: int, k: int, expected: int) -> None:
+def test_a_large_k_returns_all_vectors(n: int, k: int, expected: int) -> None:
     rows, scores = rank_library(unit(1, 8)[0], unit(n, 8, 1), k)
     assert sorted(rows.tolist()) == list(range(n))
     assert len(scores) == expected
 
 
 @pytest.mark.parametrize("k", [0, -1])
-def test_no_answers_wanted(k: int) -> None:
+def test_a_k_below_1_is_refused(k: int) -> None:
     with pytest.raises(BadSetting, match=f"-k {k} "):
         rank_library(unit(1, 8)[0], unit(3, 8), k)
 
@@ -121,7 +121,9 @@ class Recording:
         return self.encoder.cut_titles(titles)
 
 
-def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(database: Database, encoder: Encoder) -> None:
+def test_a_thumbnail_of_several_videos_is_embedded_once_and_lists_them_all(
+    database: Database, encoder: Encoder
+) -> None:
     fill(database, 5)
     with database.write() as session:
         for day, name in ((50, "newer"), (40, "older")):
@@ -140,7 +142,7 @@ def test_a_picture_of_several_videos_is_embedded_once_and_lists_them_all(databas
     assert len(others) == 6
 
 
-def test_the_best_answer_to_a_picture_is_itself(database: Database, encoder: Encoder) -> None:
+def test_a_stored_thumbnail_is_its_own_best_result(database: Database, encoder: Encoder) -> None:
     fill(database, 30)
     loaded = library(database, encoder)
     assert loaded.vectors.shape == (30, 16)
@@ -151,7 +153,7 @@ def test_the_best_answer_to_a_picture_is_itself(database: Database, encoder: Enc
         assert len(search(loaded, query, 29, without=video)) == 29
 
 
-def test_channels(database: Database, encoder: Encoder) -> None:
+def test_search_is_restricted_to_channels(database: Database, encoder: Encoder) -> None:
     fill(database, 4)
     fill(database, 3, "UC2")
     query = text_vector(encoder, "red circle")
@@ -163,7 +165,7 @@ def test_channels(database: Database, encoder: Encoder) -> None:
         searchable(database, ["@who"])
 
 
-def test_nothing_to_search(database: Database) -> None:
+def test_an_empty_library_is_an_error(database: Database) -> None:
     with pytest.raises(NotEnoughPairs, match="the store has no thumbnails"):
         searchable(database)
     with database.write() as session:
@@ -173,7 +175,7 @@ def test_nothing_to_search(database: Database) -> None:
         searchable(database, ["@one"])
 
 
-def test_damaged_pictures_are_left_out_and_the_rest_is_found(database: Database, encoder: Encoder) -> None:
+def test_damaged_thumbnails_are_left_out_and_the_others_are_found(database: Database, encoder: Encoder) -> None:
     fill(database, 40)
     with database.write() as session:
         add_video(session, "bad-1", day=200, picture=b"no picture")
@@ -185,7 +187,7 @@ def test_damaged_pictures_are_left_out_and_the_rest_is_found(database: Database,
     assert search(loaded, query, 1)[0].pair.video_id == "UC1-039"
 
 
-def test_only_damaged_pictures(database: Database, encoder: Encoder) -> None:
+def test_only_damaged_thumbnails_are_an_error(database: Database, encoder: Encoder) -> None:
     with database.write() as session:
         add_channel(session)
         add_video(session, "bad", picture=b"no picture")
@@ -194,7 +196,7 @@ def test_only_damaged_pictures(database: Database, encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), 0.0, 1e-30])
-def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, encoder: Encoder, weight: float) -> None:
+def test_a_diverged_model_is_an_error(sqlite_database: Database, encoder: Encoder, weight: float) -> None:
     fill(sqlite_database, 3)
     weights = dict(encoder.model.named_parameters())
     with torch.no_grad():
@@ -205,7 +207,7 @@ def test_a_model_whose_training_diverged_is_named(sqlite_database: Database, enc
             ask()
 
 
-def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Encoder, tmp_path: Path) -> None:
+def test_a_file_is_embedded_as_a_viewer_displays_it(database: Database, encoder: Encoder, tmp_path: Path) -> None:
     """A picture has the same vector if it is rotated by its tag or its pixels, with 8 or 16 bits."""
     upright = Image.open(io.BytesIO(draw("red", "circle"))).convert("L")
     exif = Image.Exif()
@@ -219,26 +221,26 @@ def test_a_file_is_embedded_as_it_is_displayed(database: Database, encoder: Enco
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
-def test_a_blank_text(encoder: Encoder, text: str) -> None:
+def test_a_blank_query_is_an_error(encoder: Encoder, text: str) -> None:
     with pytest.raises(BadSetting, match="query is empty"):
         text_vector(encoder, text)
 
 
-def test_a_text_in_another_encoding(encoder: Encoder) -> None:
+def test_a_query_that_is_not_utf_8_is_an_error(encoder: Encoder) -> None:
     latin = "caf\xe9".encode("latin-1").decode("utf-8", "surrogateescape")
     with pytest.raises(BadSetting, match="is not valid UTF-8"):
         text_vector(encoder, latin)
 
 
 @pytest.mark.parametrize("text", ["word " * 5_000, "http://example.org/a.png", "日本語 🎈 \x00\x1b[31m", "photo.jpg"])
-def test_any_other_text_is_a_query(encoder: Encoder, text: str) -> None:
+def test_any_other_text_is_a_valid_query(encoder: Encoder, text: str) -> None:
     vector = text_vector(encoder, text)
     assert vector.shape == (16,)
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1280, 720), (640, 360), (1920, 1080)])
-def test_a_designers_file_is_seen_as_the_stored_thumbnail_is(
+def test_the_original_of_a_stored_thumbnail_finds_it_first(
     shared_channel: Path, sqlite_database: Database, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     """Without its bars and at another size, each of six thumbnails finds itself first."""
@@ -257,7 +259,7 @@ def test_a_designers_file_is_seen_as_the_stored_thumbnail_is(
             assert search(stored, query, 1)[0].pair.video_id == file.stem
 
 
-def test_a_model_that_knows_pictures_finds_them_by_title(sqlite_database: Database) -> None:
+def test_a_trained_model_finds_thumbnails_by_title(sqlite_database: Database) -> None:
     videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:40]
     with sqlite_database.write() as session:
         add_channel(session)

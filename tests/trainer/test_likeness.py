@@ -37,7 +37,7 @@ def drawn(count: int) -> list[Image.Image]:
 
 
 def template(words: str, size: int = 40, place: tuple[int, int] = (30, 100)) -> Image.Image:
-    """A letterboxed thumbnail of one design, with other words on it."""
+    """A letterboxed thumbnail of a fixed design with the given words."""
     noise = np.random.default_rng(5).integers(0, 256, size=(9, 16, 3), dtype=np.uint8)
     image = Image.new("RGB", (480, 360))
     image.paste(Image.fromarray(noise).resize((480, 270), Image.Resampling.BICUBIC), (0, 45))
@@ -47,7 +47,9 @@ def template(words: str, size: int = 40, place: tuple[int, int] = (30, 100)) -> 
 
 @pytest.mark.parametrize("quality", [95, 80, 60, 40])
 @pytest.mark.parametrize("size", [None, (1280, 720), (640, 360), (320, 180)])
-def test_the_same_picture_at_any_size_and_quality(quality: int, size: tuple[int, int] | None) -> None:
+def test_the_same_thumbnail_in_any_size_and_quality_is_a_near_duplicate(
+    quality: int, size: tuple[int, int] | None
+) -> None:
     for image in [*drawn(5), template("Part 7")]:
         other = image if size is None else without_bars(image).resize(size)
         assert alike(image, opened(jpeg(other, quality)))
@@ -65,12 +67,12 @@ def test_the_same_picture_at_any_size_and_quality(quality: int, size: tuple[int,
     ],
     ids=["number", "small number", "second digit", "words", "nearly black", "plain"],
 )
-def test_pictures_of_one_template_stay_apart(one: Image.Image, other: Image.Image) -> None:
+def test_thumbnails_from_one_template_stay_apart(one: Image.Image, other: Image.Image) -> None:
     assert not alike(one, other)
     assert not alike(opened(jpeg(one, 80)), opened(jpeg(other, 80)))
 
 
-def test_dark_pictures_that_differ_in_all_but_darkness_stay_apart() -> None:
+def test_different_dark_thumbnails_stay_apart() -> None:
     nights = [
         Image.fromarray(np.random.default_rng(seed).integers(0, 20, size=(9, 16, 3), dtype=np.uint8)).resize((480, 270))
         for seed in (1, 2)
@@ -79,7 +81,7 @@ def test_dark_pictures_that_differ_in_all_but_darkness_stay_apart() -> None:
     assert alike(nights[0], opened(jpeg(nights[0], 85)))
 
 
-def test_plain_pictures_of_one_colour_are_alike() -> None:
+def test_plain_thumbnails_of_one_colour_are_near_duplicates() -> None:
     assert alike(Image.new("RGB", (480, 270), "teal"), opened(jpeg(Image.new("RGB", (1280, 720), "teal"), 80)))
 
 
@@ -95,7 +97,7 @@ def store_all(database: Database, pictures: dict[str, bytes]) -> dict[str, str]:
         return {pair.video_id: pair.picture_sha256 for pair in current_pairs(session)}
 
 
-def test_stored_pictures_are_joined_and_remembered(database: Database) -> None:
+def test_stored_near_duplicates_are_grouped_and_sketches_are_saved(database: Database) -> None:
     first, second, third = drawn(3)
     pictures = {
         "first": jpeg(first, 90),
@@ -119,7 +121,7 @@ def test_stored_pictures_are_joined_and_remembered(database: Database) -> None:
     assert showing(database, Image.new("RGB", (9, 9)), digests.values()) == frozenset()
 
 
-def test_many_equal_pictures_are_one(sqlite_database: Database) -> None:
+def test_many_near_duplicates_are_one_group(sqlite_database: Database) -> None:
     plain = jpeg(Image.new("RGB", (120, 90), "navy"), 90)
     digests = store_all(sqlite_database, {f"v{n}": plain + bytes([n]) for n in range(40)})
     remember_sketches(sqlite_database, digests.values())

@@ -44,7 +44,7 @@ def fresh(folder: Path) -> SentenceTransformer:
 
 
 @pytest.mark.slow
-def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None:
+def test_only_adapters_are_trained_and_they_start_without_effect(encoder: Encoder) -> None:
     base = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
     before = embedded(encoder.model)
     adapters = Adapters(encoder.model, SETTINGS)
@@ -61,7 +61,7 @@ def test_adapters_alone_train_and_start_without_effect(encoder: Encoder) -> None
 
 
 @pytest.mark.slow
-def test_the_merged_model_is_the_adapted_one_and_an_ordinary_one(encoder: Encoder, tiny_clip: Path) -> None:
+def test_the_merged_model_is_an_ordinary_model_with_equal_vectors(encoder: Encoder, tiny_clip: Path) -> None:
     start = embedded(encoder.model)
     adapters, _ = trained(encoder)
     adapted = embedded(encoder.model)
@@ -73,7 +73,7 @@ def test_the_merged_model_is_the_adapted_one_and_an_ordinary_one(encoder: Encode
 
 
 @pytest.mark.slow
-def test_a_runs_adapters_give_its_model_again(encoder: Encoder, tiny_clip: Path) -> None:
+def test_merging_the_adapters_of_a_run_gives_its_model(encoder: Encoder, tiny_clip: Path) -> None:
     adapters, tensors = trained(encoder)
     adapters.merge()
     loaded = fresh(tiny_clip)
@@ -83,7 +83,7 @@ def test_a_runs_adapters_give_its_model_again(encoder: Encoder, tiny_clip: Path)
 
 
 @pytest.mark.slow
-def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, tiny_clip: Path) -> None:
+def test_parameters_that_differed_at_the_start_are_restored(encoder: Encoder, tiny_clip: Path) -> None:
     moved = encoder.model.state_dict()[VISUAL]
     moved += 0.5
     kept = {VISUAL: moved.clone()}
@@ -96,7 +96,7 @@ def test_parameters_that_differed_at_the_start_are_put_in_too(encoder: Encoder, 
 
 
 @pytest.mark.parametrize("targets", ["no_such_layer", "q_proj", r".*layer_norm1", r".*patch_embedding.*norm"])
-def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets: str) -> None:
+def test_targets_without_a_linear_layer_are_refused(encoder: Encoder, targets: str) -> None:
     """As in peft, only whole names match, and a normalisation layer can't be adapted."""
     with pytest.raises(BadSetting) as caught:
         Adapters(encoder.model, TrainSettings(train="lora", lora_targets=targets))
@@ -105,7 +105,7 @@ def test_targets_that_fit_no_linear_layer_are_refused(encoder: Encoder, targets:
 
 
 @pytest.mark.slow
-def test_tensors_that_do_not_fit_are_refused(encoder: Encoder, tiny_clip: Path) -> None:
+def test_tensors_that_do_not_match_are_refused(encoder: Encoder, tiny_clip: Path) -> None:
     _, tensors = trained(encoder)
     name = next(iter(tensors))
     less = {other: tensor for other, tensor in tensors.items() if other != name}

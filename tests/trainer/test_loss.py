@@ -22,7 +22,7 @@ def unit(*degrees: float) -> Tensor:
 
 @pytest.mark.parametrize("scale", [1.0, 20.0, 100.0])
 @pytest.mark.parametrize("negatives", [0, 6])
-def test_unmasked_it_is_the_librarys_loss(negatives: int, scale: float) -> None:
+def test_without_a_mask_the_loss_equals_that_of_the_library(negatives: int, scale: float) -> None:
     torch.manual_seed(1)
     anchors, candidates = torch.randn(6, 8), torch.randn(6 + negatives, 8)
     theirs = MultipleNegativesRankingLoss(SentenceTransformer(modules=[nn.Identity()]), scale=scale)
@@ -30,7 +30,7 @@ def test_unmasked_it_is_the_librarys_loss(negatives: int, scale: float) -> None:
     assert ranking_loss(anchors, candidates, scale, None).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_a_masked_candidate_by_hand() -> None:
+def test_a_masked_candidate_computed_by_hand() -> None:
     """Row 0 (0 degrees) among its own title (60), row 1's (90), and negatives at 0 and 180: the one at 0 is masked."""
     anchors, candidates = unit(0, 90) * 3, unit(60, 90, 0, 180) * 0.1
     masked = torch.tensor([[False, False, True, False], [False, False, False, False]])
@@ -49,7 +49,7 @@ def test_titles_are_equal_after_normalisation() -> None:
     assert len(set(labels.values())) == 3
 
 
-def test_a_rows_own_title_is_masked_elsewhere_and_never_in_its_place() -> None:
+def test_repeated_titles_are_masked_except_in_their_own_column() -> None:
     own = torch.tensor([5, 7, 5])
     candidates = torch.tensor([5, 7, 5, 7, 9, 5])
     assert equal_titles(own, candidates).tolist() == [
@@ -67,7 +67,7 @@ def test_without_equal_titles_a_mask_changes_nothing() -> None:
     assert torch.equal(ranking_loss(anchors, candidates, 20.0, masked), ranking_loss(anchors, candidates, 20.0, None))
 
 
-def test_a_batch_of_one_title_has_loss_0_and_no_gradient() -> None:
+def test_a_batch_with_one_distinct_title_has_loss_0_and_no_gradient() -> None:
     """Everything but each row's own title is masked: there are no other candidates."""
     anchors = unit(10, 50, 200).requires_grad_()
     candidates = unit(20, 80, 300, 20, 100, 250).requires_grad_()
@@ -81,7 +81,7 @@ def test_a_batch_of_one_title_has_loss_0_and_no_gradient() -> None:
     assert candidates.grad.tolist() == [[0, 0]] * 6
 
 
-def test_a_masked_candidate_is_neither_pushed_nor_pulled() -> None:
+def test_a_masked_candidate_has_no_gradient() -> None:
     anchors, candidates = unit(10), unit(20, 15, 90).requires_grad_()
     ranking_loss(anchors, candidates, 20.0, torch.tensor([[False, True, False]])).backward()  # type: ignore[no-untyped-call]
     assert candidates.grad is not None
@@ -99,7 +99,7 @@ class _Given(nn.Module):
 
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("mined", [True, False])
-def test_as_a_module_it_takes_labels_by_column(mask: bool, mined: bool) -> None:
+def test_the_loss_module_takes_labels_by_column(mask: bool, mined: bool) -> None:
     """Rows 0 and 2 have one title, which is row 1's negative too."""
     torch.manual_seed(3)
     columns = [torch.randn(3, 4) for _ in range(3 if mined else 2)]

@@ -64,7 +64,7 @@ def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:
     return float(cosines(picture_vector(encoder, picture), vectors)[0])
 
 
-def test_ideas_are_ranked_and_placed(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+def test_ideas_are_ranked_with_a_position(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     found = match(store, encoder, cover, IDEAS)
     own = [score(encoder, cover, pair.title) for pair in all_pairs(store)]
     assert (found.compared, found.current) == (25, [])
@@ -77,7 +77,7 @@ def test_ideas_are_ranked_and_placed(store: Database, encoder: Encoder, cover: Q
     assert len({idea.position for idea in found.ideas}) > 1
 
 
-def test_channels_restrict_what_ideas_stand_among(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+def test_channels_restrict_the_compared_titles(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     found = match(store, encoder, cover, IDEAS, ["@uc2"])
     own = [score(encoder, cover, pair.title) for pair in all_pairs(store) if pair.channel_id == "UC2"]
     assert found.compared == len(own) == 5
@@ -86,7 +86,7 @@ def test_channels_restrict_what_ideas_stand_among(store: Database, encoder: Enco
     ]
 
 
-def test_the_title_of_a_named_video_is_set_apart(store: Database, encoder: Encoder) -> None:
+def test_the_title_of_a_named_video_is_listed_separately(store: Database, encoder: Encoder) -> None:
     picture = open_picture(store, "UC1-007")
     now = str(picture.title)
     found = match(store, encoder, picture, ["zebra", now])
@@ -99,7 +99,7 @@ def test_the_title_of_a_named_video_is_set_apart(store: Database, encoder: Encod
     assert same.position == 1 + sum(rival > same.score for rival in rivals)
 
 
-def test_a_file_equal_to_stored_pictures_has_their_titles(store: Database, encoder: Encoder, tmp_path: Path) -> None:
+def test_a_file_equal_to_stored_thumbnails_has_their_titles(store: Database, encoder: Encoder, tmp_path: Path) -> None:
     shared = draw("pink", "bar", 6)
     with store.write() as session:
         add_video(session, "one", title="First upload", picture=shared)
@@ -119,7 +119,9 @@ def test_a_file_equal_to_stored_pictures_has_their_titles(store: Database, encod
     assert len(match(store, encoder, open_picture(store, "one"), IDEAS).current) == 1
 
 
-def test_a_picture_is_recognised_by_what_it_shows(sqlite_database: Database, encoder: Encoder, tmp_path: Path) -> None:
+def test_a_near_duplicate_of_a_stored_thumbnail_is_recognised(
+    sqlite_database: Database, encoder: Encoder, tmp_path: Path
+) -> None:
     """A designer's file is another size than the stored thumbnail, and has no letterbox bars."""
     videos = list(drawn_channel().videos.values())[:4]
     with sqlite_database.write() as session:
@@ -139,13 +141,13 @@ def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: Qu
     assert sorted((idea.title, idea.times) for idea in found.ideas) == [("Zebra", 1), ("zebra", 2)]
 
 
-def test_equal_scores_keep_the_order_given(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+def test_equal_scores_keep_the_given_order(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     # The tokenizer converts to lower case, so the vectors are equal.
     ideas = ["ZEBRA", "zebra", "Zebra"]
     assert [idea.title for idea in match(store, encoder, cover, ideas).ideas] == ideas
 
 
-def test_without_pairs_titles_are_ranked_but_stand_nowhere(
+def test_without_pairs_titles_are_ranked_without_a_position(
     database: Database, encoder: Encoder, tmp_path: Path
 ) -> None:
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3))
@@ -155,19 +157,19 @@ def test_without_pairs_titles_are_ranked_but_stand_nowhere(
     assert len({idea.score for idea in found.ideas}) == 4
 
 
-def test_a_video_alone_in_the_store_stands_nowhere(database: Database, encoder: Encoder) -> None:
+def test_a_title_of_the_only_video_has_no_position(database: Database, encoder: Encoder) -> None:
     fill(database, 1)
     found = match(database, encoder, open_picture(database, "UC1-000"), ["zebra"])
     assert (found.compared, found.current[0].position, found.ideas[0].position) == (0, None, None)
 
 
 @pytest.mark.parametrize("titles", [[], ["", " \t"]])
-def test_no_title(store: Database, encoder: Encoder, cover: QueryPicture, titles: list[str]) -> None:
+def test_missing_titles_are_an_error(store: Database, encoder: Encoder, cover: QueryPicture, titles: list[str]) -> None:
     with pytest.raises(BadSetting, match="no titles"):
         match(store, encoder, cover, titles)
 
 
-def test_a_title_in_another_encoding(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
+def test_a_title_that_is_not_utf_8_is_an_error(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     with pytest.raises(BadSetting, match="is not valid UTF-8"):
         match(store, encoder, cover, ["fine", "caf\udce9"])
 
@@ -184,11 +186,11 @@ def test_a_title_in_another_encoding(store: Database, encoder: Encoder, cover: Q
         (b"\xef\xbb\xbf\n\n", []),
     ],
 )
-def test_titles_in_a_file(content: bytes, titles: list[str]) -> None:
+def test_titles_are_read_from_a_file(content: bytes, titles: list[str]) -> None:
     assert titles_in(content, "ideas.txt") == titles
 
 
 @pytest.mark.parametrize(("content", "at"), [("voilà".encode("latin-1"), 5), ("one".encode("utf-16"), 1)])
-def test_titles_in_another_encoding(content: bytes, at: int) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error(content: bytes, at: int) -> None:
     with pytest.raises(BadSetting, match=rf"ideas.txt is not valid UTF-8 \(byte {at}\)"):
         titles_in(content, "ideas.txt")

@@ -1,4 +1,4 @@
-"""Negatives of whole selections: from the own split, within the own channel where that is asked for."""
+"""Negatives of whole selections: from the row's split or, if requested, from its channel in the split."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPLITS = {"train": 12, "valid": 5, "test": 4}
 
 
 def embed(titles: Sequence[str]) -> np.ndarray:
-    """Random vectors that depend on the title alone."""
+    """Random vectors that depend only on the title."""
     return np.stack(
         [np.random.default_rng(list(title.encode())).standard_normal(8).astype(np.float32) for title in titles]
     )
@@ -43,7 +43,7 @@ def selection(*channels: str, **rows_of: int) -> Selection:
 
 
 @pytest.mark.parametrize("negatives", [name for name in STRATEGIES if name != "none"])
-def test_within_channels_a_channel_gets_what_it_gets_alone(negatives: Any) -> None:
+def test_within_channels_other_channels_have_no_effect(negatives: Any) -> None:
     chosen = selection("A", "B", "C")
     settings = TrainSettings(negatives=negatives, negatives_within="channel")
     rows = mine_negatives(chosen, settings, embed)
@@ -58,7 +58,7 @@ def test_within_channels_a_channel_gets_what_it_gets_alone(negatives: Any) -> No
 
 
 @pytest.mark.parametrize("negatives", ["least-similar", "hard"])
-def test_one_channel_gets_the_same_negatives_either_way(negatives: Any) -> None:
+def test_for_one_channel_both_scopes_give_the_same_negatives(negatives: Any) -> None:
     chosen = selection("A")
     either = [
         mine_negatives(chosen, TrainSettings(negatives=negatives, negatives_within=within), embed)
@@ -68,7 +68,7 @@ def test_one_channel_gets_the_same_negatives_either_way(negatives: Any) -> None:
 
 
 @pytest.mark.parametrize("negatives", [name for name in STRATEGIES if name != "none"])
-def test_a_channel_without_another_title_gets_one_of_its_split(negatives: Any) -> None:
+def test_a_channel_without_another_title_gets_a_title_of_its_split(negatives: Any) -> None:
     chosen = selection("A", lonely=1)
     rows = mine_negatives(chosen, TrainSettings(negatives=negatives, negatives_within="channel"), embed)
     (lonely,) = [row for row in rows if row.channel_id == "lonely"]
@@ -78,7 +78,7 @@ def test_a_channel_without_another_title_gets_one_of_its_split(negatives: Any) -
     assert all(row.negative_position is not None for row in rows)
 
 
-def test_titles_are_embedded_a_channel_at_a_time() -> None:
+def test_titles_are_embedded_channel_by_channel() -> None:
     sizes: list[int] = []
 
     def counted(titles: Sequence[str]) -> np.ndarray:

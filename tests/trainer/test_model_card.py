@@ -70,7 +70,7 @@ def made_snapshot(database: Database, **settings: Any) -> int:
     return snapshot.write_snapshot(database, chosen, chosen.examples, TrainSettings(**settings), None)[0]
 
 
-def test_it_states_what_was_done_and_measured(database: Database) -> None:
+def test_the_card_states_training_and_measurements(database: Database) -> None:
     snapshot_id = made_snapshot(database)
     card = model_card(database, add_run(database, snapshot_id=snapshot_id, lora_rank=4, mask=True))
     with database.read() as session:
@@ -99,7 +99,7 @@ def test_it_states_what_was_done_and_measured(database: Database) -> None:
     assert "The licence of [openai/clip-vit-base-patch32]" in card
 
 
-def test_settings_that_matter_elsewhere_only(sqlite_database: Database) -> None:
+def test_settings_without_effect_are_omitted(sqlite_database: Database) -> None:
     card = model_card(
         sqlite_database,
         add_run(sqlite_database, train="lora", negatives="hard", mask=False, temperature=0.1, precision="bf16"),
@@ -114,19 +114,19 @@ def test_settings_that_matter_elsewhere_only(sqlite_database: Database) -> None:
     assert "| started from | an earlier run of the base model |" in card
 
 
-def test_a_closed_form_map_has_no_steps(sqlite_database: Database) -> None:
+def test_a_closed_form_has_no_settings_of_steps(sqlite_database: Database) -> None:
     card = model_card(sqlite_database, add_run(sqlite_database, train="ridge"))
     assert "closed form" in card
     assert "| seed | 42 |" in card
     assert [told for told in ("epochs", "learning rate", "AdamW") if told in card] == []
 
 
-def test_a_regular_expression_stays_in_its_cell(sqlite_database: Database) -> None:
+def test_a_regular_expression_is_escaped_in_its_cell(sqlite_database: Database) -> None:
     card = model_card(sqlite_database, add_run(sqlite_database, train="visual|text"))
     assert r"| trained | `visual\|text` |" in card
 
 
-def test_the_metadata_is_what_the_hub_reads(database: Database, tmp_path: Path) -> None:
+def test_the_hub_library_reads_the_metadata(database: Database, tmp_path: Path) -> None:
     run_id = add_run(database, snapshot_id=made_snapshot(database))
     (tmp_path / "README.md").write_text(model_card(database, run_id), encoding="utf-8")
     data = ModelCard.load(tmp_path / "README.md").data
@@ -151,7 +151,7 @@ def test_the_metadata_is_what_the_hub_reads(database: Database, tmp_path: Path) 
         (None, None),
     ],
 )
-def test_the_licence_is_the_base_models(
+def test_the_licence_is_that_of_the_base_model(
     sqlite_database: Database, tmp_path: Path, readme: str | None, licence: str | None
 ) -> None:
     base = tmp_path / "base"
@@ -162,12 +162,12 @@ def test_the_licence_is_the_base_models(
     assert ModelCard.load(tmp_path / "README.md").data.license == licence
 
 
-def test_the_embedded_encoder_has_a_licence() -> None:
+def test_the_demo_encoder_has_a_licence() -> None:
     assert licence_of(str(ENCODER)) == "apache-2.0"
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_nothing_private_is_in_it(
+def test_the_card_contains_nothing_private(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,17 +202,17 @@ def test_nothing_private_is_in_it(
         ("/", None, "a local model"),
     ],
 )
-def test_what_a_base_is_called(name: str, full: str | None, public: str) -> None:
+def test_names_of_base_models(name: str, full: str | None, public: str) -> None:
     assert hub_name(name) == full
     assert public_name(name) == public
 
 
-def test_a_run_that_is_not_there(sqlite_database: Database) -> None:
+def test_an_unknown_run_is_an_error(sqlite_database: Database) -> None:
     with pytest.raises(NotFound, match="there is no run 3"):
         model_card(sqlite_database, 3)
 
 
-def test_a_run_without_snapshot_or_figures(sqlite_database: Database) -> None:
+def test_a_run_without_snapshot_or_metrics_has_a_card(sqlite_database: Database) -> None:
     with sqlite_database.write() as session:
         facts: dict[str, Any] = {"settings": {}, "packages": {}, "host": "here", "pid": 1}
         run_id = start_run(session, base_model="clip", trained="all", seed=1, **facts)
@@ -249,7 +249,9 @@ def pictures() -> list[Image.Image]:
     ]
 
 
-def test_it_names_the_oldest_library_that_loads_it(sqlite_database: Database, encoder: Encoder, tmp_path: Path) -> None:
+def test_the_card_names_the_oldest_compatible_library(
+    sqlite_database: Database, encoder: Encoder, tmp_path: Path
+) -> None:
     card = model_card(sqlite_database, add_run(sqlite_database))
     assert 'pip install "sentence-transformers>=5.4"' in card
     save_whole_model(encoder.model, tmp_path / "model", card)
@@ -260,7 +262,7 @@ def test_it_names_the_oldest_library_that_loads_it(sqlite_database: Database, en
 
 @pytest.mark.parametrize("bars", ["cut", "keep"])
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-def test_its_code_runs_as_it_stands(
+def test_the_code_of_the_card_runs(
     sqlite_database: Database, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: Fit, bars: Bars
 ) -> None:
     run_id = add_run(sqlite_database, fit=fit, bars=bars)

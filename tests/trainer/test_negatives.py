@@ -69,7 +69,7 @@ def cosines(vectors: Vectors) -> NDArray[np.float32]:
 
 
 def recipe(vectors: Vectors) -> list[int]:
-    """The published recipe: in row order, each row takes the least similar title that no row before it took."""
+    """The published recipe: in row order, each row gets the least similar title that no earlier row got."""
     table = pd.DataFrame(cosines(vectors))
     taken: list[int] = []
     for row in table.index:
@@ -77,12 +77,12 @@ def recipe(vectors: Vectors) -> list[int]:
     return taken
 
 
-# Ten times what float32 products of unit vectors are off in practice; a tie only if closer.
+# Ten times the usual error of float32 products of unit vectors. Closer cosines count as a tie.
 ROUNDING = 1e-6
 
 
 def near_ties(vectors: Vectors, chosen: Sequence[int]) -> int:
-    """Rows that might have taken another unused title as well, as far as float32 can tell."""
+    """Rows for which float32 can't tell which of several unused titles is the least similar."""
     similar, used, ties = cosines(vectors), np.zeros(len(vectors), dtype=bool), 0
     for row, pick in enumerate(chosen):
         unused = np.where(used, np.inf, similar[row])
@@ -93,7 +93,7 @@ def near_ties(vectors: Vectors, chosen: Sequence[int]) -> int:
 
 
 def themed(n: int, d: int, seed: int, themes: int) -> Vectors:
-    """Vectors around a few themes, as titles are: many near each other, some very."""
+    """Vectors around a few themes, like those of titles: many are similar, and some very similar."""
     generator = np.random.default_rng(seed)
     centres = generator.normal(size=(themes, d))[generator.integers(themes, size=n)]
     spread = generator.uniform(0.1, 1.5, size=(n, 1))
@@ -101,7 +101,7 @@ def themed(n: int, d: int, seed: int, themes: int) -> Vectors:
 
 
 def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
-    """Compare up to the first row that the recipe gives a title of its own group; return how many rows that is."""
+    """Compare with the recipe up to the first row that gets a title of its own group; return the number of rows."""
     ours, theirs = least_similar(vectors, groups), recipe(vectors)
     agreeing = next((row for row, pick in enumerate(theirs) if groups[pick] == groups[row]), len(theirs))
     assert ours[:agreeing] == theirs[:agreeing]
@@ -113,7 +113,7 @@ def check_against_recipe(vectors: Vectors, groups: Sequence[str]) -> int:
 
 
 def assert_allowed(chosen: Assignment, groups: Sequence[str]) -> None:
-    """Every row that can have a negative has one, of another group; the picks are plain ints, as a database wants."""
+    """Assert that each row has a negative of another group if there is one, as a plain int, which databases need."""
     assert len(chosen) == len(groups)
     for row, pick in enumerate(chosen):
         if len(set(groups)) == 1:
@@ -136,16 +136,18 @@ def embed(model: SentenceTransformer, titles: list[str]) -> Vectors:
     return np.asarray(model.encode(titles, convert_to_numpy=True, show_progress_bar=False), dtype=np.float32)
 
 
-def test_it_is_the_recipes_assignment_on_invented_titles(title_model: SentenceTransformer) -> None:
-    """Over the table's first n rows for every n: some end with the recipe giving the last row its own title."""
+def test_least_similar_equals_the_recipe_on_invented_titles(title_model: SentenceTransformer) -> None:
+    """For the first n rows with every n: for some n, the recipe gives the last row its own title."""
     vectors = embed(title_model, TITLES)
     agreeing = {n: check_against_recipe(vectors[:n], alone(n)) for n in range(2, len(TITLES) + 1)}
     assert any(rows == n for n, rows in agreeing.items())
     assert all(rows >= n - 1 for n, rows in agreeing.items())
 
 
-def test_it_is_the_recipes_assignment_on_a_real_channel(title_model: SentenceTransformer, shared_channel: Path) -> None:
-    """Over the whole table, as the recipe mines, and inside each split, as we do."""
+def test_least_similar_equals_the_recipe_on_a_real_channel(
+    title_model: SentenceTransformer, shared_channel: Path
+) -> None:
+    """On the whole table, as in the recipe, and within each split, as in thumbtune."""
     videos = json.loads((shared_channel / "videos.json").read_text(encoding="utf-8"))
     videos.sort(key=lambda video: str(video["published"]), reverse=True)
     titles = [str(video["title"]) for video in videos]
@@ -162,7 +164,7 @@ def test_it_is_the_recipes_assignment_on_a_real_channel(title_model: SentenceTra
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_is_the_recipes_assignment_on_random_vectors(seed: int) -> None:
+def test_least_similar_equals_the_recipe_on_random_vectors(seed: int) -> None:
     generator = np.random.default_rng(seed)
     n, d = int(generator.integers(2, 80)), int(generator.integers(2, 40))
     vectors = generator.normal(size=(n, d)).astype(np.float32) * generator.uniform(0.1, 10, size=(n, 1))
@@ -171,15 +173,15 @@ def test_it_is_the_recipes_assignment_on_random_vectors(seed: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
-def test_ties_are_settled_as_the_recipe_settles_them(flat: list[int]) -> None:
-    """In four dimensions nearly everything ties, and equal vectors abound: then the lowest row number wins."""
+def test_ties_are_broken_like_in_the_recipe(flat: list[int]) -> None:
+    """In four dimensions, most cosines tie, and many vectors are equal: then the lowest row number wins."""
     vectors = signs(np.asarray(flat), 4)
     check_against_recipe(vectors, alone(len(vectors)))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=30))
-def test_no_strategy_gives_a_title_of_the_own_group(seed: int, labels: list[int]) -> None:
+def test_no_strategy_chooses_a_title_of_the_same_group(seed: int, labels: list[int]) -> None:
     groups = [f"group {label}" for label in labels]
     vectors = random_signs(len(groups), 16, seed)
     check_against_recipe(vectors, groups)
@@ -189,7 +191,7 @@ def test_no_strategy_gives_a_title_of_the_own_group(seed: int, labels: list[int]
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 6), min_size=1, max_size=30))
-def test_a_title_is_used_again_only_where_no_unused_one_is_allowed(seed: int, labels: list[int]) -> None:
+def test_a_title_is_reused_only_if_no_unused_title_is_allowed(seed: int, labels: list[int]) -> None:
     groups = [f"group {label}" for label in labels]
     similar = cosines(random_signs(len(groups), 16, seed))
     used: set[int] = set()
@@ -201,15 +203,15 @@ def test_a_title_is_used_again_only_where_no_unused_one_is_allowed(seed: int, la
             used.add(pick)
 
 
-def test_the_last_row_left_with_its_own_title_takes_the_least_similar_other() -> None:
-    """The recipe's flaw: rows 0 and 1 take each other's title, and row 2 has only its own title left."""
+def test_a_last_row_with_only_its_own_title_left_reuses_the_least_similar() -> None:
+    """In the recipe, rows 0 and 1 get each other's title, and only its own title is left for row 2."""
     vectors = np.asarray([[1, 0], [-1, 0.1], [0.3, 1]], dtype=np.float32)
     assert recipe(vectors) == [1, 0, 2]
     assert least_similar(vectors, alone(3)) == [1, 0, 1]
 
 
-def test_an_equal_title_is_no_negative() -> None:
-    """Rows 0 and 3 carry one title; where nothing else is unused, another row's negative is used again."""
+def test_an_equal_title_is_never_a_negative() -> None:
+    """Rows 0 and 3 have equal titles. If no other title is unused, another row's negative is used again."""
     vectors = signs([[1, 1, 1, 1], [1, 1, 1, -1], [1, 1, -1, -1], [1, 1, 1, 1]], 4)
     groups = ["one", "two", "three", "one"]
     assert least_similar(vectors, groups) == [2, 0, 3, 1]
@@ -220,8 +222,8 @@ def by_every_strategy(vectors: Vectors, groups: Sequence[str]) -> list[Assignmen
     return [least_similar(vectors, groups), hard(vectors, groups, 1.0), random_titles(groups, 1)]
 
 
-def test_titles_of_white_space_alone_are_no_negatives_of_each_other() -> None:
-    """No-break, ideographic and other spaces: pairs by SQL's trim(), and one title by ours."""
+def test_blank_titles_are_not_negatives_of_each_other() -> None:
+    """Titles of no-break, ideographic and other spaces are pairs for SQL's trim(), but equal when normalised."""
     titles = ["\u00a0", "red", "\u3000", "\t", "blue", "\u2003\u00a0", "green", "\u00a0"]
     groups = list(groups_of((f"v{row}", title, f"picture {row}") for row, title in enumerate(titles)).values())
     for chosen in by_every_strategy(random_signs(len(titles), 16, 3), groups):
@@ -230,13 +232,13 @@ def test_titles_of_white_space_alone_are_no_negatives_of_each_other() -> None:
             assert normalised(titles[row]) != normalised(titles[pick or 0])
 
 
-def test_groups_are_told_apart_to_the_last_character() -> None:
-    """A NUL at the end distinguishes titles, too: two groups, and each row's negative is the other row's title."""
+def test_group_labels_are_compared_to_the_last_character() -> None:
+    """Titles that differ in a NUL at the end are in two groups, so each is the other's negative."""
     assert by_every_strategy(random_signs(2, 16, 3), ["a", "a\0"]) == [[1, 0]] * 3
 
 
-def test_one_long_group_label_costs_its_own_length_alone() -> None:
-    """As a row of a fixed-width array each of the 1,000 would take 400 kB."""
+def test_a_long_group_label_does_not_enlarge_the_others() -> None:
+    """In a fixed-width array, each of the 1,000 labels would take 400 kB."""
     vectors, groups = random_signs(1000, 4, 6), ["long " * 20_000, *alone(999)]
     tracemalloc.start()
     try:
@@ -247,7 +249,7 @@ def test_one_long_group_label_costs_its_own_length_alone() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_a_column_of_equal_titles_has_no_negatives(n: int) -> None:
+def test_equal_titles_have_no_negatives(n: int) -> None:
     vectors = np.ones((n, 8), dtype=np.float32)
     same = ["same"] * n
     assert least_similar(vectors, same) == [None] * n
@@ -262,7 +264,7 @@ def test_no_rows_have_no_negatives() -> None:
     assert random_titles([], 42) == []
 
 
-def test_a_title_without_direction_is_compared_without_a_warning() -> None:
+def test_a_zero_vector_is_compared_without_a_warning() -> None:
     """A zero vector has cosine 0 with everything."""
     vectors = np.asarray([[0, 0], [1, 0], [-1, 0]], dtype=np.float32)
     assert least_similar(vectors, alone(3)) == [1, 2, 0]
@@ -303,14 +305,14 @@ def test_hard_leaves_out_paraphrases(title_model: SentenceTransformer) -> None:
     assert hard(vectors, alone(4), margin)[0] == 2
 
 
-def test_random_titles_hang_on_the_seed_alone() -> None:
+def test_random_titles_depend_only_on_the_seed() -> None:
     groups = [f"group {row // 2}" for row in range(100)]
     assert random_titles(groups, 7) == random_titles(list(groups), 7)
     assert random_titles(groups, 7) != random_titles(groups, 8)
 
 
 def test_random_titles_are_all_equally_likely() -> None:
-    """5,000 fixed seeds: each of four allowed titles 1,250 times, give or take five standard deviations."""
+    """With 5,000 seeds, each of four allowed titles is chosen 1,250 times, within five standard deviations."""
     groups = ["b", "a", "b", "c", "d", "b", "e"]
     counts = [Counter[int | None]() for _ in groups]
     for seed in range(5000):
@@ -326,21 +328,21 @@ def test_random_titles_are_all_equally_likely() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vectors", [themed(2000, 384, 1, 45), themed(2000, 768, 5, 2000)], ids=["themes", "none"])
-def test_it_is_the_recipes_assignment_at_2000_titles(vectors: Vectors) -> None:
-    """In no step of the recipe are two titles so close that rounding would decide."""
+def test_least_similar_equals_the_recipe_at_2000_titles(vectors: Vectors) -> None:
+    """With these vectors, rounding decides no step of the recipe."""
     theirs = recipe(vectors)
     assert near_ties(vectors, theirs) == 0
     assert check_against_recipe(vectors, alone(2000)) >= 1999
 
 
-def test_it_is_the_recipes_assignment_at_2000_titles_full_of_exact_ties() -> None:
+def test_least_similar_equals_the_recipe_at_2000_titles_with_many_ties() -> None:
     vectors = random_signs(2000, 16, 3)
     assert near_ties(vectors, recipe(vectors)) > 1000
     assert check_against_recipe(vectors, alone(2000)) >= 1999
 
 
 def nearly_tied(n: int) -> Vectors:
-    """Each vector several times, some copies changed in a last bit, so that float32 products can't order them."""
+    """Copies of vectors, some changed in the last bit, so that float32 products can't order them."""
     generator = np.random.default_rng(4)
     vectors = generator.normal(size=(n // 5, 96)).astype(np.float32)[generator.integers(n // 5, size=n)]
     changed = generator.choice(n, n // 2, replace=False)
@@ -348,7 +350,7 @@ def nearly_tied(n: int) -> Vectors:
     return vectors
 
 
-def test_where_float32_cannot_tell_the_exact_cosine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exact_cosine_decides_where_float32_is_too_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result does not depend on the rounding of the recipe's matrix or of blocks of any size."""
     vectors = nearly_tied(600)
     groups = [f"group {row % 550}" for row in range(600)]
@@ -374,8 +376,8 @@ def test_where_float32_cannot_tell_the_exact_cosine_decides(monkeypatch: pytest.
 
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
-def test_without_groups_each_title_serves_once(flat: list[int]) -> None:
-    """Except for a last row whose own title is the only unused title."""
+def test_without_groups_each_title_is_used_once(flat: list[int]) -> None:
+    """An exception is a last row for which only its own title is unused."""
     chosen = least_similar(signs(np.asarray(flat), 4), alone(len(flat) // 4))
     last = len(chosen) - 1
     assert len(set(chosen[:-1])) == last
@@ -383,8 +385,8 @@ def test_without_groups_each_title_serves_once(flat: list[int]) -> None:
     assert chosen[-1] in left or left == {last}
 
 
-def test_a_title_may_be_used_again_by_many_rows_of_a_large_group() -> None:
-    """More rows than a block holds have only used titles left; each still gets the least similar allowed one."""
+def test_many_rows_of_a_large_group_may_reuse_a_title() -> None:
+    """For more rows than a block, only used titles are left; each gets the least similar allowed title."""
     vectors = themed(3000, 16, 2, 10)
     groups = ["large"] * 2500 + alone(500)
     chosen = least_similar(vectors, groups)
@@ -395,7 +397,7 @@ def test_a_title_may_be_used_again_by_many_rows_of_a_large_group() -> None:
 
 
 @pytest.mark.slow
-def test_the_matrix_is_never_held_whole() -> None:
+def test_the_whole_matrix_is_never_in_memory() -> None:
     """The matrix of 6,000 titles would take 144 MB."""
     vectors, groups = random_signs(6000, 4, 6), alone(6000)
     tracemalloc.start()
@@ -408,7 +410,7 @@ def test_the_matrix_is_never_held_whole() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_vector_of_no_numbers_is_named(bad: float) -> None:
+def test_a_vector_that_is_not_finite_is_an_error(bad: float) -> None:
     vectors = np.ones((3, 4), dtype=np.float32)
     vectors[1, 2] = bad
     with pytest.raises(DamagedModel, match="NaN or infinity .row 1"):
@@ -418,8 +420,8 @@ def test_a_vector_of_no_numbers_is_named(bad: float) -> None:
 
 
 @pytest.mark.slow
-def test_the_index_finds_what_comparing_all_finds() -> None:
-    """For nearly every row; the other rows get a title that is hardly less similar."""
+def test_the_index_finds_the_same_titles_as_an_exact_search() -> None:
+    """This holds for nearly every row; the other rows get a title that is hardly less similar."""
     n = 4000
     vectors, groups = themed(n, 64, 8, 60), [f"group {row % 3500}" for row in range(n)]
     exact, found = hard(vectors, groups, 0.9), hard(vectors, groups, 0.9, exact_up_to=n - 1)
@@ -434,7 +436,7 @@ def test_the_index_finds_what_comparing_all_finds() -> None:
     assert hard(vectors, groups, 0.9, exact_up_to=n) == exact
 
 
-def test_a_row_whose_neighbours_are_all_forbidden_is_compared_with_all() -> None:
+def test_a_row_without_allowed_neighbours_is_compared_with_all_titles() -> None:
     """Rows 0 to 99 are paraphrases, and 100 to 199 one group: no row has an allowed title among its 16 nearest."""
     vectors, groups = themed(1000, 32, 9, 20), alone(1000)
     jitter = np.random.default_rng(10).normal(size=(200, 32)).astype(np.float32)
@@ -455,7 +457,7 @@ def test_a_row_whose_neighbours_are_all_forbidden_is_compared_with_all() -> None
     st.sampled_from([-1.0, 0.0, 0.3, 0.75, 1.0]),
     st.integers(1, 80),
 )
-def test_no_rule_is_broken_by_way_of_the_index(seed: int, labels: list[int], margin: float, neighbours: int) -> None:
+def test_choices_from_the_index_follow_the_rules(seed: int, labels: list[int], margin: float, neighbours: int) -> None:
     groups = [f"group {label}" for label in labels]
     vectors = random_signs(len(groups), 16, seed)
     similar = cosines(vectors)
@@ -470,7 +472,7 @@ def test_no_rule_is_broken_by_way_of_the_index(seed: int, labels: list[int], mar
 
 
 @pytest.mark.processes
-def test_the_index_is_loaded_only_where_it_is_used() -> None:
+def test_the_index_library_is_imported_only_when_used() -> None:
     program = (
         "import sys, numpy; from trainer.data.negatives import hard\n"
         "vectors = numpy.eye(4, dtype=numpy.float32)\n"
@@ -482,12 +484,12 @@ def test_the_index_is_loaded_only_where_it_is_used() -> None:
     assert not done.stderr
 
 
-def test_more_rows_than_a_block_give_what_one_block_gives() -> None:
+def test_several_blocks_give_the_same_choices_as_one() -> None:
     n = 3000
     assert n > 2 * negatives._BLOCK_ROWS
     half = random_signs(n // 2, 64, 1)
     vectors = np.concatenate([half, -half])
-    # Each row's least similar title, half the table away in another block, is of its group and not allowed.
+    # Each row's least similar title is half a table away, in another block, and in the row's group.
     labels = np.arange(n) % (n // 2)
     groups = [f"group {label}" for label in labels]
     similar = cosines(vectors)

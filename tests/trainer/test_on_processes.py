@@ -51,7 +51,7 @@ def both(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_compute_what_one_does(both: list[dict[str, on_ranks.Trained]], case: str) -> None:
+def test_two_processes_compute_the_same_as_one(both: list[dict[str, on_ranks.Trained]], case: str) -> None:
     alone, *ranks = (found[case] for found in both)
     first = alone.steps[0].loss
     assert first > 0.1
@@ -116,7 +116,7 @@ def ends(ranks: Sequence[subprocess.Popen[Any]]) -> list[tuple[int, str, list[st
     return [(process.returncode, out, errors(err)) for process, (out, err) in zip(ranks, said, strict=True)]
 
 
-def test_two_processes_record_one_run_that_equals_one_processs(filled: Database, tiny_clip: Path) -> None:
+def test_two_processes_record_one_run_equal_to_that_of_one_process(filled: Database, tiny_clip: Path) -> None:
     ranks = start_ranks(command(filled, tiny_clip, "--train", "all", "--json"))
     (code, out, told), other = ends(ranks)
     assert (code, told, other) == (0, [], (0, "", []))
@@ -169,7 +169,9 @@ def test_an_error_of_another_process_fails_the_run(filled: Database, tiny_clip: 
 
 
 @pytest.mark.parametrize("options", [["--train", "cca"], ["--train", "_projection"]])
-def test_what_processes_cant_share_is_refused_once(filled: Database, tiny_clip: Path, options: list[str]) -> None:
+def test_work_that_processes_cannot_share_is_refused_once(
+    filled: Database, tiny_clip: Path, options: list[str]
+) -> None:
     (code, out, told), other = ends(start_ranks(command(filled, tiny_clip, "--train", "all", *options)))
     assert (code, out, len(told), other) == (2, "", 1, (1, "", []))
     assert "done" not in [run.status for run in runs(filled)]

@@ -50,7 +50,7 @@ def as_first_published(clip: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("which", ["tiny", "demo", "old"])
-def test_the_vectors_are_those_of_the_libraries(tiny_clip: Path, tmp_path: Path, which: str) -> None:
+def test_vectors_equal_those_of_the_libraries(tiny_clip: Path, tmp_path: Path, which: str) -> None:
     if which == "old":
         folder = as_first_published(tiny_clip, tmp_path / "old")
     else:
@@ -65,7 +65,7 @@ def test_the_vectors_are_those_of_the_libraries(tiny_clip: Path, tmp_path: Path,
     np.testing.assert_allclose(plain.titles(TITLES), said, atol=1e-4)
 
 
-def test_what_is_another_model_does_not_agree(tiny_clip: Path, tmp_path: Path) -> None:
+def test_another_model_does_not_agree(tiny_clip: Path, tmp_path: Path) -> None:
     library = towers(tiny_clip)
     for name, key, value in (
         ("config.json", "vision_config", {"hidden_act": "gelu"}),
@@ -84,7 +84,7 @@ def test_what_is_another_model_does_not_agree(tiny_clip: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
-def test_a_few_inputs_are_encoded_without_loading_a_known_model(
+def test_a_few_inputs_are_encoded_without_the_model_libraries(
     sqlite_database: Database, tiny_clip: Path, fit: str
 ) -> None:
     fill(sqlite_database, 6)
@@ -137,7 +137,7 @@ def linked(model: Path, folder: Path, name: str, values: dict[str, object]) -> P
     return folder
 
 
-def test_a_sentence_model_gives_the_vectors_of_the_libraries(sqlite_database: Database, tmp_path: Path) -> None:
+def test_vectors_of_a_sentence_model_equal_those_of_the_libraries(sqlite_database: Database, tmp_path: Path) -> None:
     model, texts = _place(DEFAULT_TEXT_MODEL), [*TITLES, "many words " * 300, "ﬁne\u0130 \x00"]
     slow = TitleModel(sqlite_database, model, "cpu")
     assert slow.width == 384

@@ -28,7 +28,7 @@ from trainer.publish.plot import draw_runs, save
 
 
 def some_runs(n: int, test_every: int = 1) -> list[FinishedRun]:
-    """Runs 101, 102, ... a week apart, all scored on valid, every so many on test too."""
+    """Runs 101, 102, ... at weekly intervals. All are scored on valid, and some also on test."""
     runs = []
     for at in range(n):
         value = 0.5 + 0.4 * at / n
@@ -114,7 +114,7 @@ def test_a_run_without_a_base_leaves_a_gap() -> None:
     assert [np.isnan(y) for y in ys(base)] == [False, False, True, False, False]
 
 
-def test_champions_are_marked_where_they_are() -> None:
+def test_champions_are_marked() -> None:
     runs = some_runs(12)
     axes, _ = panels(draw_runs(runs, champions=[102, 111, 999]))
     assert [y for _, y in stars(axes)] == [runs[at].recalls["tuned", "valid"].value for at in (1, 10)]
@@ -150,7 +150,7 @@ def test_losses_of_the_newest_runs() -> None:
 
 
 @pytest.mark.slow
-def test_no_losses_are_said_to_be_none() -> None:
+def test_missing_losses_are_stated() -> None:
     _, axes = panels(draw_runs(some_runs(1)))
     assert [text.get_text() for text in axes.texts] == ["no losses are recorded"]
 
@@ -159,13 +159,13 @@ def test_no_losses_are_said_to_be_none() -> None:
 @pytest.mark.parametrize(
     ("name", "start"), [("a.png", b"\x89PNG\r\n"), ("a.SVG", b"<?xml version"), ("a.pdf", b"%PDF-")]
 )
-def test_the_suffix_says_the_format(tmp_path: Path, name: str, start: bytes) -> None:
+def test_the_suffix_determines_the_format(tmp_path: Path, name: str, start: bytes) -> None:
     save(draw_runs(some_runs(2)), tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(start)
 
 
 @pytest.mark.parametrize("n", [1, 200])
-def test_a_png_is_a_picture_with_something_on_it(tmp_path: Path, n: int) -> None:
+def test_a_png_is_not_blank(tmp_path: Path, n: int) -> None:
     save(draw_runs(some_runs(n), {100 + n: loss_curve(9)}, [100 + n]), tmp_path / "a.png")
     picture = Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("RGB")
     assert picture.size == (1320, 900)
@@ -180,7 +180,7 @@ def test_another_suffix_is_refused(sqlite_database: Database, tmp_path: Path, na
         plot_runs(sqlite_database, tmp_path / name)
 
 
-def test_a_store_without_finished_runs(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_store_without_finished_runs_is_an_error(sqlite_database: Database, tmp_path: Path) -> None:
     with sqlite_database.write() as session:
         add_run(session, 1, "failed", tuned_valid=0.5)
     with pytest.raises(RunUnusable, match="no finished runs"):
@@ -188,12 +188,12 @@ def test_a_store_without_finished_runs(sqlite_database: Database, tmp_path: Path
     assert list(tmp_path.glob("*.png")) == []
 
 
-def test_a_file_that_cant_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CantSave, match=r"none/a.png can't be written \(No such file or directory\)"):
         save(draw_runs(some_runs(1)), tmp_path / "none" / "a.png")
 
 
-def test_a_stores_runs_are_drawn(database: Database, tmp_path: Path) -> None:
+def test_the_runs_of_a_store_are_drawn(database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         runs = [add_run(session, day, base_valid=0.5, tuned_valid=0.75, tuned_test=0.5) for day in range(3)]
         add_steps(session, runs[0], [{"step": 1, "epoch": 1.0, "loss": 2.0, "learning_rate": 1e-4}])

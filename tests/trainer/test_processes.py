@@ -30,7 +30,7 @@ def living() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", [this_machine(), OLD_ROWS], ids=["today", "before"])
-def test_on_this_machine_the_process_tells(living: int, host: str) -> None:
+def test_a_process_of_this_machine_is_checked_directly(living: int, host: str) -> None:
     now = utc_now() + timedelta(seconds=5)
     assert lives_here(host, living, now)
     assert not has_ended(host, living, now)
@@ -41,14 +41,14 @@ def test_on_this_machine_the_process_tells(living: int, host: str) -> None:
     assert not lives_here(host, os.getpid(), now)
 
 
-def test_of_another_machine_nothing_is_known(living: int) -> None:
+def test_the_state_of_a_process_elsewhere_is_unknown(living: int) -> None:
     for started_at in (utc_now(), utc_now() - AGES_AGO):
         assert not lives_here("elsewhere (00000000-1)", living, started_at)
         assert not has_ended("elsewhere (00000000-1)", living, started_at)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the boot is part of the name on Linux only")
-def test_of_a_namesake_nothing_is_known_whenever_its_run_began(living: int) -> None:
+def test_the_state_of_a_process_on_a_namesake_machine_is_unknown(living: int) -> None:
     """Another machine or container may have the same name, as this machine had before its restart."""
     assert this_machine() not in (OLD_ROWS, ANOTHER_BOOT)
     for heard_at in (utc_now(), utc_now() - AGES_AGO):

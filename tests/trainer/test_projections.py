@@ -16,7 +16,7 @@ def projections() -> Projections:
     return Projections(torch.randn(4, 6), torch.randn(4, 5))
 
 
-def test_projected_rows_have_length_1_whatever_the_block(projections: Projections) -> None:
+def test_projected_rows_have_length_1_for_any_block_size(projections: Projections) -> None:
     """More rows than are projected at a time."""
     pooled = np.random.default_rng(1).normal(size=(9000, 6)).astype(np.float32)
     found = projections.pictures(pooled)
@@ -26,7 +26,7 @@ def test_projected_rows_have_length_1_whatever_the_block(projections: Projection
     assert projections.titles(np.eye(5, dtype=np.float32)).shape == (5, 4)
 
 
-def test_no_rows_are_no_rows(projections: Projections) -> None:
+def test_no_rows_give_no_embeddings(projections: Projections) -> None:
     assert projections.pictures(np.empty((0, 6), np.float32)).shape == (0, 4)
     assert projections.titles(np.empty((0, 0), np.float32)).shape == (0, 4), "as a cache with nothing in it gives"
 
@@ -35,7 +35,7 @@ def test_a_vector_of_zeros_stays_finite(projections: Projections) -> None:
     assert projections.pictures(np.zeros((1, 6), np.float32)).tolist() == [[0, 0, 0, 0]]
 
 
-def test_some_are_replaced_and_strangers_refused(projections: Projections) -> None:
+def test_known_tensors_are_replaced_and_unknown_tensors_refused(projections: Projections) -> None:
     other = torch.ones(4, 5)
     replaced = projections.with_tensors({TEXT: other})
     assert replaced is not None
@@ -49,7 +49,7 @@ def test_some_are_replaced_and_strangers_refused(projections: Projections) -> No
     assert not torch.equal(projections.text, other), "the first ones stay"
 
 
-def test_they_come_back_from_bytes_to_the_bit(projections: Projections) -> None:
+def test_serialised_projections_are_restored_exactly(projections: Projections) -> None:
     transposed = Projections(projections.visual.T, projections.text)
     for mine in (projections, transposed):
         again = Projections.from_bytes(mine.as_bytes())

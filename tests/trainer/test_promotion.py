@@ -26,7 +26,7 @@ def test_only_a_better_model_replaces_the_one_in_use(
 
 
 @pytest.mark.parametrize(("n", "promoted"), [(FEWEST - 1, False), (FEWEST, True)])
-def test_too_few_held_out_pairs_change_nothing(n: int, promoted: bool) -> None:
+def test_too_few_held_out_pairs_keep_the_model_in_use(n: int, promoted: bool) -> None:
     decision = decide(3, "valid", compared(0, n, n=n))
     assert decision.promote is promoted
     assert ("too few" in decision.reason) is not promoted
@@ -40,7 +40,7 @@ def test_the_reason_has_both_figures_the_difference_its_interval_and_n() -> None
     assert "base model" in decide(None, "valid", found).reason
 
 
-def test_the_reason_says_what_the_champion_knew() -> None:
+def test_the_reason_states_the_rows_known_to_the_champion() -> None:
     decision = decide(3, "valid", compared(0, 1, n=1), known=4)
     assert "1 pair (4 more left out" in decision.reason
     unknown = decide_all_known(3, 4)
@@ -58,7 +58,7 @@ def test_the_reason_says_what_the_champion_knew() -> None:
         (3, 0.5, None, "retrain --force"),
     ],
 )
-def test_without_two_figures_nothing_is_replaced(
+def test_without_two_figures_the_model_in_use_stays(
     in_use: int | None, new: float | None, why: str | None, part: str
 ) -> None:
     decision = decide_unmeasured(in_use, new, why)

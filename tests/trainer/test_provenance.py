@@ -37,7 +37,7 @@ def recorded() -> dict[str, str]:
     return {plain(name): version for name, version in package_versions().items()}
 
 
-def test_all_that_training_requires_is_recorded() -> None:
+def test_every_requirement_of_training_is_recorded() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"]["train"]}
     assert {plain(name) for name in required if installed(name)} <= recorded().keys()
@@ -46,7 +46,7 @@ def test_all_that_training_requires_is_recorded() -> None:
     assert recorded()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
-def test_all_that_the_trainer_imports_is_recorded() -> None:
+def test_every_import_of_the_trainer_is_recorded() -> None:
     distributions = importlib.metadata.packages_distributions()
     imported: set[str] = set()
     for path in (ROOT / "trainer").rglob("*.py"):

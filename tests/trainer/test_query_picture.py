@@ -46,7 +46,7 @@ def videos(database: Database) -> Database:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
-def test_a_file(sqlite_database: Database, tmp_path: Path, kind: str) -> None:
+def test_an_image_file_is_decoded(sqlite_database: Database, tmp_path: Path, kind: str) -> None:
     content = encoded(Image.new("RGB", (32, 20), "navy"), kind)
     (tmp_path / "cover").write_bytes(content)
     picture = open_picture(sqlite_database, str(tmp_path / "cover"))
@@ -56,12 +56,12 @@ def test_a_file(sqlite_database: Database, tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
-def test_every_kind_of_pixel_becomes_rgb(sqlite_database: Database, tmp_path: Path, mode: str) -> None:
+def test_every_pixel_format_becomes_rgb(sqlite_database: Database, tmp_path: Path, mode: str) -> None:
     Image.new(mode, (9, 7)).save(tmp_path / "cover.png")
     assert open_picture(sqlite_database, str(tmp_path / "cover.png")).image.mode == "RGB"
 
 
-def test_a_pipe(sqlite_database: Database, tmp_path: Path) -> None:
+def test_a_pipe_is_read(sqlite_database: Database, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(draw("red", "bar"),))
     writer.start()
@@ -69,14 +69,16 @@ def test_a_pipe(sqlite_database: Database, tmp_path: Path) -> None:
     writer.join()
 
 
-def test_a_video_by_its_id(videos: Database) -> None:
+def test_a_video_is_found_by_its_id(videos: Database) -> None:
     picture = open_picture(videos, "-dash")
     assert picture.digest == hashlib.sha256(draw("red", "bar")).hexdigest()
     assert (picture.video_id, picture.title, picture.image.size) == ("-dash", "A dash", (48, 36))
     assert open_picture(videos, "short").title == "A short", "not only pairs"
 
 
-def test_a_file_comes_before_a_video(videos: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_takes_precedence_over_a_video(
+    videos: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("short").write_bytes(draw("green", "circle"))
     assert open_picture(videos, "short").video_id is None
@@ -86,7 +88,7 @@ def test_a_file_comes_before_a_video(videos: Database, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["", "none.png", "no\0name", "caf\udce9", "x" * 5_000])
-def test_neither_a_file_nor_a_video(
+def test_a_name_of_neither_a_file_nor_a_video_is_an_error(
     videos: Database, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -94,12 +96,12 @@ def test_neither_a_file_nor_a_video(
         open_picture(videos, name)
 
 
-def test_a_folder(videos: Database, tmp_path: Path) -> None:
+def test_a_folder_is_an_error(videos: Database, tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="is a folder"):
         open_picture(videos, str(tmp_path))
 
 
-def test_a_video_without_a_usable_picture(videos: Database) -> None:
+def test_a_video_without_a_usable_thumbnail_is_an_error(videos: Database) -> None:
     with pytest.raises(BadSetting, match="video bare has no thumbnail"):
         open_picture(videos, "bare")
     with pytest.raises(BadPicture, match="can't be decoded .*thumbtune db check"):
@@ -120,7 +122,7 @@ def test_a_video_without_a_usable_picture(videos: Database) -> None:
     ],
     ids=["empty", "html", "postscript", "cut", "no-data", "large", "larger", "bomb"],
 )
-def test_files_that_are_no_usable_picture(
+def test_unusable_image_files_are_errors(
     sqlite_database: Database, tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "cover.png").write_bytes(content)
@@ -128,19 +130,19 @@ def test_files_that_are_no_usable_picture(
         open_picture(sqlite_database, str(tmp_path / "cover.png"))
 
 
-def test_an_endless_file(sqlite_database: Database) -> None:
+def test_an_endless_file_is_an_error(sqlite_database: Database) -> None:
     with pytest.raises(BadSetting, match="/dev/zero is larger than 200 MB"):
         open_picture(sqlite_database, "/dev/zero")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_of_someone_else(sqlite_database: Database, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(sqlite_database: Database, tmp_path: Path) -> None:
     (tmp_path / "cover.png").touch(mode=0)
     with pytest.raises(BadSetting, match=r"can't be read \(permission denied\)"):
         open_picture(sqlite_database, str(tmp_path / "cover.png"))
 
 
-def test_a_long_picture_has_its_middle(tmp_path: Path) -> None:
+def test_a_long_image_is_cut_to_its_middle(tmp_path: Path) -> None:
     """A model scales the shorter edge to its input: 1 x 20,000 pixels would become 10 GB."""
     file = tmp_path / "long.png"
     Image.new("RGB", (1, 20_000)).save(file)

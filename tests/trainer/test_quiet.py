@@ -14,7 +14,7 @@ def bars() -> tuple[bool, bool]:
     return not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
 
 
-def test_blocks_nest_and_leave_what_they_found() -> None:
+def test_nested_blocks_restore_the_previous_state() -> None:
     before, level = bars(), logging.getLogger("transformers").level
     with quiet_libraries():
         assert bars() == (False, False)

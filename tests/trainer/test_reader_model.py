@@ -86,7 +86,7 @@ def hits(database: Database, run_id: int, model: str) -> int:
     return sum(row["rank"] == 1 for row in found)
 
 
-def test_words_find_their_titles_without_any_training(worded: Database) -> None:
+def test_the_reader_finds_titles_without_training(worded: Database) -> None:
     run = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"), test=True)
     assert hits(worded, run.run_id, "base") >= 20
     assert hits(worded, run.run_id, "tuned") >= 20
@@ -98,7 +98,7 @@ def test_words_find_their_titles_without_any_training(worded: Database) -> None:
     assert evaluate(worded, str(run.run_id), "cpu").matches
 
 
-def test_a_thumbnail_without_words_is_like_no_title(worded: Database) -> None:
+def test_a_thumbnail_without_words_has_cosine_0_with_every_title(worded: Database) -> None:
     embedder = model_embedder(worded, ReaderModel(worded, "cpu"))
     library = load_library(worded, embedder, searchable(worded))
     blank = next(row for row, pair in enumerate(library.pairs) if pair.video_id == "blank")
@@ -109,7 +109,7 @@ def test_a_thumbnail_without_words_is_like_no_title(worded: Database) -> None:
     assert "blank" not in [found.pair.video_id for found in best]
 
 
-def test_what_was_read_is_not_read_again_and_other_words_are_another_model(worded: Database) -> None:
+def test_thumbnails_are_read_once_and_another_ocr_is_another_model(worded: Database) -> None:
     class Never:
         name = "letters 1"
 
@@ -123,7 +123,7 @@ def test_what_was_read_is_not_read_again_and_other_words_are_another_model(worde
 
 
 @pytest.mark.parametrize("what", ["projection", "cca"])
-def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
+def test_with_the_reader_a_model_is_as_good_as_the_reader_on_words(
     worded: Database, tiny_clip: Path, what: str
 ) -> None:
     run = train(worded, settings(tiny_clip, train=what, with_reader=True), test=True)
@@ -137,7 +137,7 @@ def test_a_model_beside_the_reader_is_as_good_as_the_reader_on_words(
     assert evaluate(worded, f"{run.run_id}:base", "cpu").matches
 
 
-def test_a_run_keeps_the_trained_reader_and_thumbnails_without_words_stay_without_it(
+def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(
     worded: Database, tiny_clip: Path
 ) -> None:
     run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
@@ -159,9 +159,7 @@ def test_a_run_keeps_the_trained_reader_and_thumbnails_without_words_stay_withou
     assert (np.abs(np.delete(scores, blank, axis=0)).max(axis=1) > 0.1).all()
 
 
-def test_a_run_from_before_the_reader_was_trained_is_used_and_fitted_again_without(
-    worded: Database, tiny_clip: Path
-) -> None:
+def test_a_run_of_a_version_without_reader_training_is_opened_and_refitted(worded: Database, tiny_clip: Path) -> None:
     run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
     older = {name: tensor for name, tensor in artifact(worded, run.run_id).items() if name not in READER_TENSORS}
     with worded.write() as session:
@@ -178,9 +176,7 @@ def test_a_run_from_before_the_reader_was_trained_is_used_and_fitted_again_witho
     assert used.embedder.reader.projections.visual.equal(untrained)
 
 
-def test_the_folds_of_a_calibration_have_their_own_reader_also_from_the_cache(
-    worded: Database, tiny_clip: Path
-) -> None:
+def test_each_fold_of_a_calibration_has_its_own_reader(worded: Database, tiny_clip: Path) -> None:
     run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
     used = open_in_use(worded, str(run.run_id), "cpu")
     first, second = (calibration_of(worded, used).folds for _ in range(2))
@@ -194,7 +190,7 @@ def test_the_folds_of_a_calibration_have_their_own_reader_also_from_the_cache(
         assert one.reader.text.equal(two.reader.text)
 
 
-def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(pictures: Database, tiny_clip: Path) -> None:
+def test_without_words_only_the_model_decides(pictures: Database, tiny_clip: Path) -> None:
     alone = train(pictures, settings(tiny_clip, train="cca"))
     beside = train(pictures, settings(tiny_clip, train="cca", with_reader=True))
     assert hits(pictures, beside.run_id, "tuned") == hits(pictures, alone.run_id, "tuned")
@@ -215,7 +211,7 @@ def test_on_pictures_without_words_the_model_decides_as_if_it_were_alone(picture
         (["12 + 7", "!!!"], None),
     ],
 )
-def test_letters_that_the_ocr_does_not_know_are_told_by_the_titles(
+def test_titles_in_letters_unknown_to_the_ocr_give_a_warning(
     sqlite_database: Database, titles: list[str], told: str | None
 ) -> None:
     with sqlite_database.write() as session:
@@ -229,7 +225,7 @@ def test_letters_that_the_ocr_does_not_know_are_told_by_the_titles(
 
 
 @pytest.mark.parametrize("what", ["cca", "ridge"])
-def test_a_closed_form_learns_and_gives_the_same_model_however_it_is_had(
+def test_a_closed_form_learns_and_is_the_same_model_when_loaded(
     pictures: Database, tiny_clip: Path, tmp_path: Path, what: str
 ) -> None:
     run = train(pictures, settings(tiny_clip, train=what, title_model="no such model"))
@@ -242,7 +238,7 @@ def test_a_closed_form_learns_and_gives_the_same_model_however_it_is_had(
     assert all(one[name].equal(two[name]) for name in one), "there is nothing random in it"
 
 
-def test_a_run_goes_on_from_one_with_the_reader(pictures: Database, tiny_clip: Path) -> None:
+def test_a_run_continues_from_a_champion_with_the_reader(pictures: Database, tiny_clip: Path) -> None:
     first = train_in_use(pictures, settings(tiny_clip, train="ridge", with_reader=True))
     second = train(pictures, settings(tiny_clip, start="champion", lr=1e-9, epochs=1))
     own = artifact(pictures, first.run_id)
@@ -252,7 +248,7 @@ def test_a_run_goes_on_from_one_with_the_reader(pictures: Database, tiny_clip: P
             assert np.allclose(tensor, own[name], atol=1e-6)
 
 
-def test_what_reads_is_not_written_as_a_folder_that_can_not(worded: Database, tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_model_with_the_reader_cannot_be_exported(worded: Database, tiny_clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with pytest.raises(BadSetting, match="--output"):
         train(worded, settings(tiny_clip, with_reader=True), output=folder)
@@ -265,7 +261,7 @@ def test_what_reads_is_not_written_as_a_folder_that_can_not(worded: Database, ti
     assert not folder.exists()
 
 
-def test_what_can_not_be_is_refused_in_one_line(pictures: Database, tiny_clip: Path) -> None:
+def test_unsupported_combinations_are_refused_in_one_line(pictures: Database, tiny_clip: Path) -> None:
     with pytest.raises(BadSetting, match="--with-reader"):
         TrainSettings(model=READER, with_reader=True)
     with pytest.raises(BadSetting, match="--with-reader"):
@@ -275,7 +271,9 @@ def test_what_can_not_be_is_refused_in_one_line(pictures: Database, tiny_clip: P
 
 
 @pytest.mark.slow
-def test_a_sweep_finds_that_the_words_help(worded: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_chooses_the_reader_if_words_help(
+    worded: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
     space = Space.read({"train": "ridge", "fit": "crop"})
     counts = {"trials": 2, "seeds": 1, "finalists": 1, "final_seeds": 0}

@@ -20,26 +20,26 @@ def piece(text: str, left: float, top: float, *, height: float = 20, confidence:
     return Found(text, confidence, left, top, left + 10 * len(text), top + height)
 
 
-def test_lines_go_down_and_words_go_right() -> None:
+def test_words_are_joined_line_by_line_from_left_to_right() -> None:
     pieces = [piece("below", 0, 60), piece("right", 200, 3), piece("left", 0, 0), piece("too", 90, 62)]
     assert joined(pieces) == "left right below too"
     assert joined(pieces[::-1]) == "left right below too"
 
 
-def test_a_small_word_beside_a_tall_one_is_a_line_of_its_own_unless_their_middles_agree() -> None:
+def test_a_small_word_beside_a_tall_word_joins_its_line_only_if_their_centres_agree() -> None:
     tall = piece("TALL", 0, 0, height=100)
     assert joined([tall, piece("top", 60, 0, height=10)]) == "top TALL"
     assert joined([piece("mid", 60, 44, height=12), tall]) == "TALL mid"
 
 
-def test_what_is_not_sure_is_left_out() -> None:
+def test_text_with_low_confidence_is_left_out() -> None:
     assert joined([piece("sure", 0, 0), piece("noise", 0, 50, confidence=0.69)]) == "sure"
     assert joined([piece("noise", 0, 50, confidence=0.69)]) == ""
     assert joined([]) == ""
 
 
 @given(st.lists(st.builds(piece, st.text(), st.integers(0, 500), st.integers(0, 500))))
-def test_any_text_becomes_one_bounded_line_that_both_databases_take(pieces: list[Found]) -> None:
+def test_any_text_becomes_one_bounded_line_that_both_databases_accept(pieces: list[Found]) -> None:
     text = joined(pieces)
     assert len(text) <= LONGEST_TEXT
     assert text == " ".join(text.split())
@@ -61,22 +61,22 @@ def poster(*lines: str, size: tuple[int, int] = (480, 360)) -> Image.Image:
     return image
 
 
-def test_words_are_read(reader: RapidReader) -> None:
+def test_the_ocr_reads_words(reader: RapidReader) -> None:
     assert reader.read(poster("RED BICYCLE", "IN THE RAIN")).upper().replace(" ", "") == "REDBICYCLEINTHERAIN"
 
 
-def test_a_large_picture_is_read_as_a_small_one(reader: RapidReader) -> None:
+def test_a_large_image_is_reduced_before_reading(reader: RapidReader) -> None:
     large = poster("RED BICYCLE").resize((1920, 1440), Image.Resampling.BICUBIC)
     assert reader.read(large).upper().replace(" ", "") == "REDBICYCLE"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000), (20_000, 20), (31, 640), (97, 96)])
-def test_a_picture_of_any_shape_is_read_in_bounded_room(reader: RapidReader, size: tuple[int, int]) -> None:
+def test_an_image_of_any_shape_is_read_in_bounded_memory(reader: RapidReader, size: tuple[int, int]) -> None:
     assert max(reading._bounded(Image.new("RGB", size, "white")).size) <= LONGEST_SIDE
     assert reader.read(Image.new("RGB", size, "white")) == ""
 
 
-def test_a_picture_full_of_text_is_read_in_bounded_work(reader: RapidReader) -> None:
+def test_an_image_full_of_text_is_read_in_bounded_time(reader: RapidReader) -> None:
     image = Image.new("RGB", (1280, 1280), "white")
     draw = ImageDraw.Draw(image)
     for y in range(0, 1280, 14):
@@ -106,7 +106,7 @@ class Letters:
 DIGESTS = [f"{n % 16:x}{n:063x}" for n in range(20)]
 
 
-def test_a_picture_is_read_once_ever(database: Database) -> None:
+def test_a_thumbnail_is_read_only_once(database: Database) -> None:
     letters, counted = Letters(), list[int]()
     first = read_words(database, letters, [*DIGESTS, DIGESTS[0]], letters, counted.append)
     assert [first[DIGESTS[n]] for n in (0, 1, 16)] == ["", "word 1", ""]
@@ -118,14 +118,14 @@ def test_a_picture_is_read_once_ever(database: Database) -> None:
     assert letters.loaded[20:] == DIGESTS[:1], "another version reads it again"
 
 
-def test_what_is_not_to_be_kept_is_not(database: Database) -> None:
+def test_words_are_not_stored_if_not_requested(database: Database) -> None:
     letters = Letters()
     read_words(database, letters, DIGESTS, letters, lambda _n: None, keep=False)
     with database.read() as session:
         assert rows_as_dicts(session, "SELECT * FROM thumbnail_words") == []
 
 
-def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_name: str) -> str:
         raise importlib.metadata.PackageNotFoundError
 

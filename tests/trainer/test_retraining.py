@@ -72,9 +72,7 @@ def reasons(database: Database) -> list[str]:
 
 
 @pytest.mark.parametrize("given", [{"lr": 1e30}, {"lr": 1e38}, {"lr": 1e300}, {"temperature": 1e-300}], ids=str)
-def test_a_model_whose_training_diverged_never_comes_into_use(
-    filled: Database, settings_for: Make, given: dict[str, float]
-) -> None:
+def test_a_diverged_model_never_comes_into_use(filled: Database, settings_for: Make, given: dict[str, float]) -> None:
     """The loss stays finite if only the products for the vectors overflow."""
     with pytest.raises(Diverged):
         train(filled, settings_for(**given))
@@ -89,7 +87,7 @@ def test_a_model_whose_training_diverged_never_comes_into_use(
         assert all("--lr" in str(run.error) for run in list_runs(session) if run.status == "failed")
 
 
-def test_only_a_model_that_is_better_than_the_one_in_use_replaces_it(database: Database, settings_for: Make) -> None:
+def test_only_a_better_model_replaces_the_champion(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     first = retrain(database, settings_for(**UNTOUCHED))
     assert first.new == NewPairs(videos=40, changed=0)
@@ -119,7 +117,7 @@ def test_only_a_model_that_is_better_than_the_one_in_use_replaces_it(database: D
     assert scored == {"valid"}
 
 
-def test_a_worse_model_does_not_come_into_use_and_is_not_tried_again(filled: Database, settings_for: Make) -> None:
+def test_a_worse_model_is_not_promoted_and_its_pairs_are_not_new(filled: Database, settings_for: Make) -> None:
     publish(filled, range(40, 60))
     train_in_use(filled, settings_for(**LEARNT))
     publish(filled, range(60, 70))
@@ -128,12 +126,12 @@ def test_a_worse_model_does_not_come_into_use_and_is_not_tried_again(filled: Dat
     assert done.result.decision is not None
     assert not done.result.decision.promote
     assert (done.result.promoted, done.champion_id, in_use(filled)) == (False, 1, 1)
-    assert "the current model (run 1)" in done.result.decision.reason
+    assert "the champion (run 1)" in done.result.decision.reason
     again = retrain(filled, settings_for(**UNTOUCHED))
     assert (again.new.total, again.result, again.champion_id) == (0, None, 1)
 
 
-def test_a_run_that_was_never_to_take_its_place_tries_nothing(filled: Database, settings_for: Make) -> None:
+def test_pairs_of_a_run_that_was_not_compared_stay_new(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     publish(filled, range(40, 50))
     train(filled, settings_for(**UNTOUCHED))
@@ -154,7 +152,7 @@ def split_of(database: Database, split: str) -> list[str]:
     return [row["id"] for row in found]
 
 
-def test_a_pair_that_is_left_out_no_more_is_new(filled: Database, settings_for: Make) -> None:
+def test_a_pair_that_is_no_longer_excluded_is_new(filled: Database, settings_for: Make) -> None:
     """By the current titles and thumbnails, not by the groups of the last snapshot."""
     train_in_use(filled, settings_for())
     trained, tested = split_of(filled, "train")[:3], split_of(filled, "test")[:3]
@@ -180,7 +178,7 @@ def pass_on(database: Database, pairs: list[tuple[str, str]]) -> None:
             change_video(session, one, title=f"green ring {number}", picture=draw("green", "ring") + bytes([number]))
 
 
-def test_what_the_champion_was_trained_on_does_not_speak_for_it(
+def test_rows_that_the_champion_was_trained_on_are_not_compared(
     filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Let the valid split decide."""
@@ -201,10 +199,10 @@ def test_what_the_champion_was_trained_on_does_not_speak_for_it(
         model: [row.rank for video, row in rows.items() if video not in held_out[:4]] for model, rows in ranked.items()
     }
     new, old = (sum(rank == 1 for rank in told[model]) / len(told[model]) for model in ("tuned", "champion"))
-    assert f"valid recall@1 {new:.3f}, the current model (run 1) {old:.3f}" in done.result.decision.reason
+    assert f"valid recall@1 {new:.3f}, the champion (run 1) {old:.3f}" in done.result.decision.reason
 
 
-def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, settings_for: Make) -> None:
+def test_training_rows_of_earlier_champions_count_too(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for(**LEARNT))
     trained, held_out = split_of(filled, "train"), split_of(filled, "valid")
     old = dict(zip(trained, held_out, strict=False))
@@ -221,11 +219,11 @@ def test_what_was_trained_on_before_a_run_went_on_counts_too(filled: Database, s
     assert done.result is not None
     assert done.result.decision is not None
     assert (done.result.promoted, done.champion_id) == (False, 2)
-    assert done.result.decision.reason.startswith("the current model (run 2) was trained on ")
+    assert done.result.decision.reason.startswith("the champion (run 2) was trained on ")
     assert any("which continues from it, are too high" in text for text in done.result.warnings)
 
 
-def test_an_equal_model_leaves_the_champion(filled: Database, settings_for: Make) -> None:
+def test_an_equal_model_does_not_replace_the_champion(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     done = retrain(filled, settings_for(), min_new=0)
     assert done.new.total == 0
@@ -233,7 +231,7 @@ def test_an_equal_model_leaves_the_champion(filled: Database, settings_for: Make
     assert (done.result.promoted, done.champion_id) == (False, 1)
 
 
-def test_it_trains_when_enough_is_new_and_changed_pairs_count(filled: Database, settings_for: Make) -> None:
+def test_retrain_trains_if_enough_pairs_are_new_or_changed(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     with filled.write() as session:
         change_video(session, "UC1-000", title="another title")
@@ -247,7 +245,7 @@ def test_it_trains_when_enough_is_new_and_changed_pairs_count(filled: Database, 
     assert new_pairs(filled) == NewPairs(0, 0)
 
 
-def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_for: Make) -> None:
+def test_only_pairs_of_the_trained_channels_count(filled: Database, settings_for: Make) -> None:
     fill(filled, 20, "UC2")
     retrain(filled, settings_for(channels=("@uc2",)))
     assert new_pairs(filled, ["UC2"]) == NewPairs(0, 0)
@@ -258,7 +256,7 @@ def test_only_the_channels_that_are_trained_on_count(filled: Database, settings_
 
 
 @pytest.mark.processes
-def test_nothing_new_loads_nothing_heavy(filled: Database, settings_for: Make) -> None:
+def test_without_new_pairs_no_model_library_is_imported(filled: Database, settings_for: Make) -> None:
     retrain(filled, settings_for())
     code = f"""
 import sys
@@ -289,9 +287,7 @@ def test_settings_come_from_the_options_then_the_champion_then_the_defaults(
         inherited_settings(filled, {"epochs": 0})
 
 
-def test_where_to_start_and_what_only_one_machine_has_are_not_carried_over(
-    filled: Database, settings_for: Make
-) -> None:
+def test_start_and_device_are_not_inherited(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     train(filled, settings_for(start="champion"))
     promote_run(filled, 2, "by hand")
@@ -304,7 +300,7 @@ def test_where_to_start_and_what_only_one_machine_has_are_not_carried_over(
     assert inherited_settings(filled, {"precision": "bf16"}).settings.precision == "bf16"
 
 
-def test_from_the_champion(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
+def test_retraining_can_start_from_the_champion(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
     first = retrain(filled, settings_for(**LEARNT))
     assert first.result is not None
     further = retrain(filled, settings_for(**UNTOUCHED, start="champion"), min_new=0)
@@ -315,7 +311,7 @@ def test_from_the_champion(filled: Database, settings_for: Make, tiny_clip: Path
         inherited_settings(filled, {"start": "champion", "model": str(tiny_clip)})
 
 
-def test_a_store_from_before_there_were_champions(filled: Database, settings_for: Make) -> None:
+def test_a_store_from_before_champions_existed(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for(lr=0.02))
     with filled.write() as session:
         session.query(Promotion).delete()
@@ -337,7 +333,7 @@ def test_without_valid_rows_nothing_is_replaced(sqlite_database: Database, setti
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed", "another base"])
-def test_a_champion_that_is_lost_is_not_replaced(
+def test_a_champion_with_missing_files_is_not_replaced(
     filled: Database, settings_for: Make, tmp_path: Path, tiny_clip: Path, damage: str
 ) -> None:
     base = build_clip(tmp_path / "base")
@@ -354,11 +350,11 @@ def test_a_champion_that_is_lost_is_not_replaced(
     assert done.result is not None
     assert (done.result.promoted, done.champion_id) == (False, 1)
     assert done.result.decision is not None
-    assert "the current model (run 1) can't be loaded" in done.result.decision.reason
+    assert "the champion (run 1) can't be loaded" in done.result.decision.reason
     assert any("run 1, can't be scored" in text for text in done.result.warnings)
 
 
-def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
+def test_a_champion_with_an_unreachable_base_model_is_not_replaced(
     filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -373,7 +369,7 @@ def test_a_champion_whose_base_is_out_of_reach_for_now_stays(
     assert done.champion_id == 1
 
 
-def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make) -> None:
+def test_a_champion_promoted_meanwhile_stays(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     train_in_use(database, settings_for(**UNTOUCHED))
     train(database, settings_for())
@@ -386,14 +382,14 @@ def test_a_champion_of_the_meantime_stays(database: Database, settings_for: Make
     assert done.result is not None
     assert done.result.decision is not None
     assert done.result.decision.promote
-    assert "the current model (run 1)" in done.result.decision.reason, "what was scored is what is told"
+    assert "the champion (run 1)" in done.result.decision.reason, "what was scored is what is told"
     assert (done.result.promoted, done.champion_id) == (False, 2)
     with database.read() as session:
         assert champion_ids(session) == [1, 2]
         assert get_run(session, 3).status == "done"
 
 
-def test_of_two_first_models_the_one_that_ends_first_is_in_use(filled: Database, settings_for: Make) -> None:
+def test_of_two_first_models_the_first_to_end_is_in_use(filled: Database, settings_for: Make) -> None:
     with filled.write() as session:
         other = start_run(session, **known_at_start(settings_for(), "cpu"))
 
@@ -406,7 +402,7 @@ def test_of_two_first_models_the_one_that_ends_first_is_in_use(filled: Database,
     assert (done.result.promoted, done.champion_id) == (False, other)
 
 
-def test_an_interrupted_run_leaves_the_champion_and_its_pairs_new(filled: Database, settings_for: Make) -> None:
+def test_an_interrupted_run_keeps_the_champion_and_its_pairs_stay_new(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     publish(filled, range(40, 60))
 
@@ -514,7 +510,7 @@ def another_process(database: Database, settings: TrainSettings, **columns: Any)
 
 
 @pytest.mark.processes
-def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_for: Make) -> None:
+def test_no_run_starts_while_another_is_running(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     with another_process(database, settings_for()) as run_id:
         with pytest.raises(AlreadyTraining, match=rf"run {run_id} \(process \d+\) is training on this store") as caught:
@@ -529,7 +525,7 @@ def test_beside_a_run_at_work_nothing_is_started(database: Database, settings_fo
         assert [run.status for run in list_runs(session)] == ["interrupted", "done"]
 
 
-def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: Make) -> None:
+def test_a_run_refused_by_the_guard_is_not_recorded(database: Database, settings_for: Make) -> None:
     """The second check: another process may begin or end a run while this process loads its libraries."""
     fill(database, 40)
 
@@ -544,7 +540,7 @@ def test_a_run_refused_as_it_starts_is_no_run(database: Database, settings_for: 
 
 
 @pytest.mark.processes
-def test_of_two_processes_at_once_one_trains(database: Database, settings_for: Make) -> None:
+def test_of_two_concurrent_processes_one_trains(database: Database, settings_for: Make) -> None:
     """The pairs are trained on once, whether the second process finds a running or a finished run."""
     fill(database, 40)
     code = f"""
@@ -576,14 +572,12 @@ except AlreadyTraining:
 
 
 @pytest.mark.processes
-def test_neither_a_sweeps_trial_nor_another_machines_run_keeps_it_from_training(
-    filled: Database, settings_for: Make
-) -> None:
+def test_trials_and_runs_of_other_machines_do_not_block_retraining(filled: Database, settings_for: Make) -> None:
     with another_process(filled, settings_for(), trial=0), another_process(filled, settings_for(), host="elsewhere"):
         assert retrain(filled, settings_for()).result is not None
 
 
-def test_promoting_by_hand(database: Database, settings_for: Make) -> None:
+def test_a_run_is_promoted_manually(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     train_in_use(database, settings_for(**UNTOUCHED))
     train(database, settings_for())
@@ -593,7 +587,7 @@ def test_promoting_by_hand(database: Database, settings_for: Make) -> None:
     assert reasons(database) == ["by hand", "it looks better", "no, it does not"]
 
 
-def test_what_cant_be_promoted(filled: Database, settings_for: Make) -> None:
+def test_runs_that_cannot_be_promoted(filled: Database, settings_for: Make) -> None:
     train_in_use(filled, settings_for())
     with filled.write() as session:
         started = start_run(session, **known_at_start(settings_for(), "cpu"))

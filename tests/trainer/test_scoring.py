@@ -28,7 +28,7 @@ def score_vectors(rows: Sequence[ExampleRow], pictures: Vectors, texts: Vectors)
 
 
 @pytest.mark.parametrize("damaged", ["pictures", "titles"])
-def test_embeddings_that_can_not_be_compared_are_no_hits(damaged: str) -> None:
+def test_embeddings_that_cannot_be_compared_are_an_error(damaged: str) -> None:
     broken = UNIT.copy()
     assert score_vectors(ROWS, UNIT, UNIT).table()["test"]["recall@1"] == 1.0
     for value in (np.nan, 0.0):
@@ -38,7 +38,7 @@ def test_embeddings_that_can_not_be_compared_are_no_hits(damaged: str) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["pictures", "titles"])
-def test_a_model_that_tells_nothing_apart_any_more_is_refused(damaged: str) -> None:
+def test_a_collapsed_model_is_refused(damaged: str) -> None:
     same = np.repeat(UNIT[:1], 3, axis=0)
     base = score_vectors(ROWS, UNIT, UNIT)
     after = score_vectors(ROWS, *((same, UNIT) if damaged == "pictures" else (UNIT, same)))
@@ -62,7 +62,7 @@ def many(n: int) -> tuple[list[ExampleRow], Vectors, Vectors]:
     return rows, pictures, texts
 
 
-def test_many_rows_get_the_scores_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_in_parts_gives_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, pictures, texts = many(200)
     together = score_vectors(rows, pictures, texts)
     assert {score.scope for score in together.scores} == {"all", "UC0", "UC1", "UC2"}

@@ -33,7 +33,7 @@ from trainer.sweep.search_space import Choices, Range, parse
         ("with_reader", "no,yes", Choices((False, True))),
     ],
 )
-def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
+def test_valid_spaces_are_parsed(name: str, text: str, found: Range | Choices) -> None:
     assert parse(name, text) == found
     assert parse(name, str(found)) == found
 
@@ -61,24 +61,24 @@ def test_what_is_read(name: str, text: str, found: Range | Choices) -> None:
         ("temperature", "-1:1", r"temperature -1.0 is out of range"),
     ],
 )
-def test_what_makes_no_sense_is_quoted(name: str, text: str, message: str) -> None:
+def test_invalid_spaces_are_quoted(name: str, text: str, message: str) -> None:
     with pytest.raises(BadSetting, match=message):
         Space.read({name: text})
 
 
 @pytest.mark.parametrize("other", [{"trials": 0}, {"seeds": 0}, {"finalists": 0}, {"final_seeds": -1}])
-def test_too_few_of_anything(other: dict[str, int]) -> None:
+def test_numbers_below_the_minimum_are_refused(other: dict[str, int]) -> None:
     with pytest.raises(BadSetting, match=r"is too small"):
         SweepSettings(**other)  # type: ignore[arg-type]
 
 
-def test_settings_come_back_from_the_store() -> None:
+def test_settings_are_restored_from_the_store() -> None:
     space = Space.read({"lr": "0.00012345678901234567:0.3", "epochs": "2", "negatives": "none"})
     settings = SweepSettings(TrainSettings(seed=7, channels=("UC1",)), space, trials=9, final_seeds=0)
     assert SweepSettings.from_dict(settings.as_dict()) == settings
 
 
-def test_seeds_count_up_and_around() -> None:
+def test_seeds_count_up_and_wrap_around() -> None:
     settings = SweepSettings(TrainSettings(seed=2**32 - 2), seeds=3, final_seeds=1)
     assert settings.search_seeds() == [2**32 - 2, 2**32 - 1, 0]
     assert settings.all_seeds() == [2**32 - 2, 2**32 - 1, 0, 1]
@@ -88,7 +88,7 @@ STEPS = {"train": "projection", "fit": "crop", "with_reader": "no"}
 FINITE = {**STEPS, "lr": "0.1,0.2", "epochs": "1:3", "batch_size": "8", "negatives": "none", "temperature": "0.05"}
 
 
-def test_what_can_be_counted() -> None:
+def test_the_size_of_countable_spaces() -> None:
     assert Space().size() is None
     space = Space.read(FINITE)
     assert space.size() == 6 == len(list(space.points()))
@@ -102,7 +102,7 @@ def test_what_can_be_counted() -> None:
     }
 
 
-def test_the_closed_form_map_has_no_settings_of_steps() -> None:
+def test_closed_forms_have_no_settings_of_steps() -> None:
     assert Space.read({"train": "ridge"}).size() == 4
     space = Space.read({**FINITE, "train": "ridge,projection", "fit": "crop,squash"})
     assert space.size() == 2 + 2 * 6 == len(list(space.points()))
@@ -116,7 +116,7 @@ def test_the_closed_form_map_has_no_settings_of_steps() -> None:
     assert space.point(settings.as_dict()) == {"train": "ridge", "fit": "squash", "with_reader": True}
 
 
-def test_an_older_sweep_keeps_the_settings_that_it_did_not_search() -> None:
+def test_sweeps_of_older_versions_keep_their_fixed_settings() -> None:
     kept = SweepSettings(TrainSettings(train="text_projection", fit="pad", with_reader=True)).as_dict()
     kept["space"] = {name: kept["space"][name] for name in ("lr", "epochs", "batch_size", "negatives", "temperature")}
     assert SweepSettings.from_dict(kept).space.fixed() == {
@@ -126,7 +126,7 @@ def test_an_older_sweep_keeps_the_settings_that_it_did_not_search() -> None:
     }
 
 
-def test_a_very_long_range_is_counted_and_begun_in_little_memory() -> None:
+def test_a_very_long_range_takes_little_memory() -> None:
     space = Space.read({**FINITE, "lr": "0.1", "epochs": "1:1000000000", "batch_size": f"2:{2**53}"})
     tracemalloc.start()
     try:
@@ -153,7 +153,7 @@ def chosen(space: Space, trials: int, seed: int = 1) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_small_space_is_tried_whole_and_nothing_twice() -> None:
+def test_a_small_space_is_tried_completely_without_repetition() -> None:
     space = Space.read({**FINITE, "train": "ridge,projection", "batch_size": "8,16,32,64"})
     found = {tuple(point.values()) for point in chosen(space, 25)}
     assert found == {tuple(point.values()) for point in space.points()}
@@ -161,7 +161,7 @@ def test_a_small_space_is_tried_whole_and_nothing_twice() -> None:
         chosen(space, 26)
 
 
-def test_a_seed_gives_the_same_choices_and_good_ones() -> None:
+def test_a_seed_gives_the_same_good_choices() -> None:
     space = Space.read({**STEPS, "negatives": "none"})
     first = chosen(space, 40)
     assert first == chosen(space, 40)

@@ -159,7 +159,7 @@ def losing(
     proxy.close()
 
 
-def test_a_lost_transaction_is_repeated_whole(postgres: Database, server: Server) -> None:
+def test_a_lost_transaction_is_repeated(postgres: Database, server: Server) -> None:
     with postgres.write() as session:
         run_id = start_run(session, **RUN)
     calls: list[int] = []
@@ -176,13 +176,13 @@ def test_a_lost_transaction_is_repeated_whole(postgres: Database, server: Server
         assert (len(calls), session.scalar(select(func.count()).select_from(TrainingStep))) == (2, 1)
 
 
-def test_without_patience_a_server_that_is_away_is_an_error_at_once(postgres: Database, server: Server) -> None:
+def test_without_patience_an_absent_server_is_an_error_at_once(postgres: Database, server: Server) -> None:
     server.go()
     with pytest.raises(DatabaseUnavailable):
         postgres.transact(lambda session: session.execute(text("SELECT 1")))
 
 
-def test_a_lost_read_is_repeated_and_keeps_what_was_read(postgres: Database, server: Server) -> None:
+def test_a_lost_read_is_repeated_and_loaded_objects_stay_valid(postgres: Database, server: Server) -> None:
     with postgres.write() as session:
         run_id = start_run(session, **RUN)
     with postgres.patient(), postgres.read() as session:
@@ -202,7 +202,7 @@ def test_without_patience_a_lost_read_is_an_error(postgres: Database, server: Se
         session.execute(text("SELECT 1"))
 
 
-def test_a_run_outlives_connections_that_are_lost_at_many_statements(
+def test_a_run_survives_lost_connections_at_many_statements(
     postgres: Database,
     losing: tuple[Database, LosingProxy],
     tmp_path: Path,
@@ -218,7 +218,7 @@ def test_a_run_outlives_connections_that_are_lost_at_many_statements(
     assert proxy.lost > 5
 
 
-def test_a_run_outlives_a_server_that_is_away_after_its_training(
+def test_a_run_survives_a_server_outage_after_training(
     postgres: Database, server: Server, tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path))
@@ -235,7 +235,7 @@ def test_a_run_outlives_a_server_that_is_away_after_its_training(
     assert result.model_path.is_file()
 
 
-def test_the_tensors_of_a_run_are_kept_whose_store_stays_away(
+def test_tensors_are_kept_if_the_server_stays_away(
     postgres: Database, server: Server, tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THUMBTUNE_MODELS", str(tmp_path))

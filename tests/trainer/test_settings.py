@@ -15,14 +15,14 @@ from trainer.errors import BadSetting, TrainerError
 from trainer.settings import DEVICES, RECIPE, STRATEGIES, TrainSettings
 
 
-def test_a_run_that_knew_no_bars_kept_them() -> None:
+def test_runs_of_versions_without_the_setting_bars_kept_the_bars() -> None:
     recorded = TrainSettings().as_dict()
     assert TrainSettings.from_dict(recorded).bars == "cut"
     del recorded["bars"]
     assert TrainSettings.from_dict(recorded).bars == "keep"
 
 
-def test_the_recipe_is_the_published_one() -> None:
+def test_the_recipe_has_the_published_values() -> None:
     chosen = TrainSettings(**RECIPE)
     assert chosen.model == "sentence-transformers/clip-ViT-L-14"
     assert chosen.title_model == "sentence-transformers/all-mpnet-base-v2"
@@ -81,7 +81,7 @@ def test_a_bad_value_is_quoted_in_one_line_that_says_what_to_do(name: str, value
     assert caught.value.exit_code == 2
 
 
-def test_choices_are_named_where_one_is_wrong() -> None:
+def test_an_invalid_choice_lists_the_valid_choices() -> None:
     with pytest.raises(BadSetting, match=", ".join(STRATEGIES)):
         TrainSettings(negatives="x")  # type: ignore[arg-type]
     with pytest.raises(BadSetting, match=", ".join(DEVICES)):
@@ -101,14 +101,14 @@ def test_choices_are_named_where_one_is_wrong() -> None:
         *({"device": device} for device in DEVICES),
     ],
 )
-def test_the_edges_of_what_makes_sense_are_taken_and_survive_json(values: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_accepted_and_survive_json(values: dict[str, Any]) -> None:
     chosen = TrainSettings(**values)
     stored = json.loads(json.dumps(chosen.as_dict()))
     assert set(stored) == {field.name for field in dataclasses.fields(TrainSettings)}
     assert TrainSettings(**{**stored, "channels": tuple(stored["channels"])}) == chosen
 
 
-def test_a_changed_copy_is_checked_again() -> None:
+def test_a_changed_copy_is_validated_again() -> None:
     with pytest.raises(BadSetting, match="epochs 0"):
         dataclasses.replace(TrainSettings(), epochs=0)
 

@@ -38,7 +38,7 @@ def splits(database: Database) -> dict[str, str]:
         return {row["video_id"]: row["split"] for row in rows_as_dicts(session, "SELECT video_id, split FROM pairs")}
 
 
-def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(database: Database) -> None:
+def test_a_first_snapshot_is_split_like_the_recipe(database: Database) -> None:
     fill(database, 76)
     chosen = snapshot.select_pairs(database)
     assert chosen.counts() == {"train": 53, "valid": 11, "test": 12}
@@ -48,7 +48,7 @@ def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(database: Database) -> No
     assert chosen.examples[0].video_id == "UC1-075", "newest first"
 
 
-def test_what_comes_later_moves_nobody(database: Database) -> None:
+def test_later_videos_do_not_change_splits(database: Database) -> None:
     fill(database, 20)
     before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     fill_more(database, 20, 40)
@@ -64,7 +64,7 @@ def fill_more(database: Database, first: int, end: int) -> None:
 
 
 @pytest.mark.parametrize("negatives", STRATEGIES)
-def test_the_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Database, negatives: Strategy) -> None:
+def test_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Database, negatives: Strategy) -> None:
     fill(sqlite_database, 30)
     snapshot_id, new = make(sqlite_database, TrainSettings(negatives=negatives))
     assert new
@@ -91,7 +91,7 @@ def test_the_triplets_can_be_rebuilt_after_titles_changed(sqlite_database: Datab
 
 
 @pytest.mark.parametrize("negatives", [name for name in STRATEGIES if name != "none"])
-def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Database, negatives: Strategy) -> None:
+def test_no_negative_has_the_group_or_the_title_of_its_row(sqlite_database: Database, negatives: Strategy) -> None:
     """Six groups of six videos with one title in different spellings, or with one thumbnail."""
     fill(sqlite_database, 30)
     with sqlite_database.write() as session:
@@ -112,7 +112,7 @@ def test_no_negative_is_of_the_rows_group_or_has_its_title(sqlite_database: Data
         assert other.picture_sha256 != row.picture_sha256
 
 
-def test_equal_data_and_settings_are_one_snapshot(database: Database) -> None:
+def test_equal_data_and_settings_give_one_snapshot(database: Database) -> None:
     fill(database, 12)
     first, _ = make(database, TrainSettings())
     assert make(database, TrainSettings(seed=3, epochs=9, lr=1.0)) == (first, False)
@@ -121,7 +121,7 @@ def test_equal_data_and_settings_are_one_snapshot(database: Database) -> None:
     assert not make(database, TrainSettings(negatives="random", seed=3))[1]
 
 
-def test_groups_that_come_to_share_a_title_move_nobody_and_leak_nothing(database: Database) -> None:
+def test_groups_that_merge_later_keep_their_splits_without_leaks(database: Database) -> None:
     fill(database, 20)
     before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     one_of = {split: next(video for video, where in before.items() if where == split) for split in ("train", "test")}
@@ -135,7 +135,7 @@ def test_groups_that_come_to_share_a_title_move_nobody_and_leak_nothing(database
     assert any("1 pair left out" in text for text in snapshot.require_trainable(after))
 
 
-def test_a_group_spans_channels_even_where_one_is_selected(database: Database) -> None:
+def test_groups_span_channels_even_if_one_channel_is_selected(database: Database) -> None:
     fill(database, 20)
     fill(database, 20, "UC2")
     with database.write() as session:
@@ -147,7 +147,7 @@ def test_a_group_spans_channels_even_where_one_is_selected(database: Database) -
     assert all(found[f"UC1-{number:03}"] == found[f"UC2-{number:03}"] for number in range(20))
 
 
-def test_a_reupload_of_a_vanished_video_joins_its_split(database: Database) -> None:
+def test_a_reupload_of_a_vanished_video_gets_its_split(database: Database) -> None:
     fill(database, 20)
     before = {row.video_id: row.split for row in snapshot.select_pairs(database).examples}
     with database.write() as session:
@@ -168,12 +168,12 @@ def test_a_channel_is_named_by_id_or_handle(database: Database) -> None:
         snapshot.select_pairs(database, ["@nobody"])
 
 
-def test_an_empty_store_says_what_to_do(database: Database) -> None:
+def test_an_empty_store_is_an_error_with_advice(database: Database) -> None:
     with pytest.raises(NotEnoughPairs, match="no channels"):
         snapshot.select_pairs(database)
 
 
-def test_a_channel_without_pictures_says_so(database: Database) -> None:
+def test_a_channel_without_thumbnails_is_an_error(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for number in range(5):
@@ -183,13 +183,13 @@ def test_a_channel_without_pictures_says_so(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("n", "train"), [(1, 0), (2, 1)])
-def test_too_few_pairs(database: Database, n: int, train: int) -> None:
+def test_too_few_pairs_are_an_error(database: Database, n: int, train: int) -> None:
     fill(database, n)
     with pytest.raises(NotEnoughPairs, match=rf"^the training split has {train} of {n} pairs?; at least 2"):
         snapshot.require_trainable(snapshot.select_pairs(database))
 
 
-def test_a_column_of_equal_titles(database: Database) -> None:
+def test_equal_titles_cannot_be_trained_on(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for number in range(10):
@@ -198,7 +198,7 @@ def test_a_column_of_equal_titles(database: Database) -> None:
         snapshot.require_trainable(snapshot.select_pairs(database))
 
 
-def test_one_picture_for_all(database: Database) -> None:
+def test_videos_with_one_common_thumbnail_cannot_be_trained_on(database: Database) -> None:
     with database.write() as session:
         add_channel(session)
         for number in range(10):
@@ -207,7 +207,7 @@ def test_one_picture_for_all(database: Database) -> None:
         snapshot.require_trainable(snapshot.select_pairs(database))
 
 
-def test_what_will_be_missing_is_told(database: Database) -> None:
+def test_missing_results_give_warnings(database: Database) -> None:
     fill(database, 3)
     fill(database, 1, "UC2")
     told = snapshot.require_trainable(snapshot.select_pairs(database))
@@ -215,7 +215,7 @@ def test_what_will_be_missing_is_told(database: Database) -> None:
     assert any("channel UC2 has only one pair" in text for text in told)
 
 
-def test_two_trainers_at_once_agree(database: Database) -> None:
+def test_two_concurrent_trainers_assign_the_same_splits(database: Database) -> None:
     fill(database, 60)
     url = url_of(database)
 

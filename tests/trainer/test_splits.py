@@ -35,7 +35,7 @@ def recipe_split(ids: Sequence[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 13, 20, 40, 76, 99, 120, 1000])
-def test_a_first_snapshot_is_cut_as_the_recipe_cuts_it(n: int) -> None:
+def test_a_first_snapshot_is_split_like_the_recipe(n: int) -> None:
     ids = [f"video {index}" for index in range(n)]
     splits = assign(ungrouped(ids))
     assert splits == recipe_split(ids)
@@ -47,19 +47,19 @@ def test_the_recipes_76_videos_give_its_53_11_12() -> None:
     assert first_counts(76) == {"train": 53, "valid": 11, "test": 12}
 
 
-def test_nothing_gives_nothing() -> None:
+def test_no_videos_have_no_splits() -> None:
     assert assign([]) == {}
     assert groups_of([]) == {}
 
 
-def test_each_channel_is_cut_by_itself() -> None:
+def test_each_channel_is_split_separately() -> None:
     one = [f"a{index}" for index in range(60)]
     two = [f"b{index}" for index in range(20)]
     mixed = ungrouped(two[:10], channel="UC2") + ungrouped(one, channel="UC1") + ungrouped(two[10:], channel="UC2")
     assert assign(mixed) == recipe_split(one) | recipe_split(two)
 
 
-def test_a_new_channel_is_cut_as_the_recipe_does_while_another_grows() -> None:
+def test_a_new_channel_is_split_like_the_recipe_while_another_grows() -> None:
     old = [f"a{index}" for index in range(20)]
     splits = assign(ungrouped(old))
     new = [f"b{index}" for index in range(40)]
@@ -68,7 +68,7 @@ def test_a_new_channel_is_cut_as_the_recipe_does_while_another_grows() -> None:
     assert {video: given_now[video] for video in new} == recipe_split(new)
 
 
-def test_a_video_that_is_no_pair_gets_no_split_and_counts_for_nothing() -> None:
+def test_a_video_that_is_not_a_pair_gets_no_split_and_does_not_count() -> None:
     pairs = [f"video {index}" for index in range(20)]
     shorts = [Member(f"short {index}", "UC1", f"short {index}", None, is_pair=False) for index in range(20)]
     assert assign([*shorts, *ungrouped(pairs)]) == recipe_split(pairs)
@@ -91,7 +91,7 @@ def test_series_stay_whole_and_single_videos_fill_the_counts_exactly() -> None:
 
 
 @pytest.mark.parametrize("size", [16, 30, 60, 71, 99, 100])
-def test_a_group_too_big_to_be_held_out_is_trained_on_whole(size: int) -> None:
+def test_a_very_large_group_goes_to_train(size: int) -> None:
     """For any position of the group in the shuffle; the other videos fill valid and test as far as possible."""
     for first in range(0, 101 - size, 3):
         group = range(first, first + size)
@@ -118,7 +118,7 @@ def test_later_videos_keep_the_proportions(first: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 30), st.lists(st.integers(1, 12), max_size=6))
-def test_growing_in_small_steps_or_at_once_is_the_same(first: int, steps: list[int]) -> None:
+def test_growing_in_small_steps_or_at_once_gives_the_same_splits(first: int, steps: list[int]) -> None:
     names = [f"video {index}" for index in range(first + sum(steps))]  # oldest first
     start = assign(ungrouped(reversed(names[:first])))
     slowly = dict(start)
@@ -144,7 +144,7 @@ Upload = tuple[int, int, int, bool]  # channel, title, picture, whether it can b
         max_size=5,
     )
 )
-def test_whatever_is_uploaded_or_renamed_no_video_moves(
+def test_no_upload_or_new_title_changes_a_split(
     steps: list[tuple[list[Upload], list[tuple[int, int]]]],
 ) -> None:
     """Channels grow and rename videos; groups form, grow and join across channels and splits."""
@@ -178,7 +178,7 @@ def test_whatever_is_uploaded_or_renamed_no_video_moves(
                 assert split == before[groups[video]][0]
 
 
-def test_a_new_video_joins_its_groups_split_even_where_that_is_far_from_the_proportions() -> None:
+def test_a_new_video_gets_the_split_of_its_group_despite_the_proportions() -> None:
     old = [f"video {index}" for index in range(40)]
     splits = assign(ungrouped(old))
     home = next(video for video in old if splits[video] == "test")
@@ -191,7 +191,7 @@ def test_a_new_video_joins_its_groups_split_even_where_that_is_far_from_the_prop
     assert {given_now[video] for video in others} == {"train"}
 
 
-def test_a_group_is_followed_into_another_channel() -> None:
+def test_a_group_has_one_split_across_channels() -> None:
     old = ungrouped(["a1"], {"a1": "valid"})
     new = [Member("b1", "UC2", "a1", None), *ungrouped([f"b{index}" for index in range(2, 11)], channel="UC2")]
     given_now = assign([*new, *old])
@@ -199,13 +199,13 @@ def test_a_group_is_followed_into_another_channel() -> None:
     assert Counter(given_now.values()) == first_counts(10)
 
 
-def test_a_vanished_videos_split_binds_its_reupload() -> None:
+def test_a_reupload_gets_the_split_of_the_vanished_video() -> None:
     gone = Member("gone", "UC1", "again", "test", is_pair=False)
     kept = ungrouped(["kept"], {"kept": "train"})
     assert assign([Member("again", "UC1", "again", None), *kept, gone]) == {"again": "test"}
 
 
-def test_two_splits_whose_videos_come_to_share_a_title_move_nobody() -> None:
+def test_videos_of_two_splits_keep_their_splits_when_they_share_a_title() -> None:
     members = [Member("a", "UC1", "a", "train"), Member("b", "UC1", "a", "test"), Member("c", "UC1", "c", "valid")]
     assert assign(members) == {}
     assert group_homes(members) == {"a": ("test", True), "c": ("valid", False)}
@@ -228,7 +228,7 @@ def test_two_splits_whose_videos_come_to_share_a_title_move_nobody() -> None:
         ("\u0390", "\u03aa\u0301"),  # Greek small iota with dialytika and tonos, and its capital
     ],
 )
-def test_spellings_of_one_title(one: str, other: str) -> None:
+def test_equivalent_titles_have_equal_keys(one: str, other: str) -> None:
     assert normalised(one) == normalised(other)
 
 
@@ -274,12 +274,12 @@ def test_groups_are_the_connected_components(facts: list[tuple[str, str | None]]
     assert groups_of(rows) == expected
 
 
-def test_a_group_joins_through_others_and_is_named_after_its_smallest_id() -> None:
+def test_groups_are_transitive_and_named_by_the_smallest_id() -> None:
     chain = [("d", "one", "p1"), ("c", "two", "p1"), ("b", "Two", "p2"), ("a", "three", "p2"), ("z", "alone", None)]
     assert groups_of(chain) == {"a": "a", "b": "a", "c": "a", "d": "a", "z": "z"}
 
 
-def test_white_space_that_makes_a_pair_is_one_title_however_it_is_written() -> None:
+def test_titles_of_white_space_that_are_pairs_are_equal() -> None:
     """Empty titles and titles of spaces, which the view `pairs` leaves out, do not join groups."""
     rows = [("a", "\u3000", None), ("b", "\t", None), ("c", " \u00a0", None), ("d", "", None), ("e", "  ", None)]
     assert groups_of(rows) == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e"}
@@ -290,11 +290,11 @@ def test_equal_labels_have_equal_numbers() -> None:
     assert numbers_of([]).tolist() == []
 
 
-def test_a_title_never_joins_a_picture_of_the_same_text() -> None:
+def test_a_title_never_joins_a_thumbnail_with_the_same_text() -> None:
     assert groups_of([("a", "same", "other"), ("b", "different", "same")]) == {"a": "a", "b": "b"}
 
 
-def test_a_long_chain_of_shared_pictures_and_titles_is_one_group() -> None:
+def test_a_long_chain_of_shared_thumbnails_and_titles_is_one_group() -> None:
     """20,000 videos, each linked to the next: no recursion, and no quadratic time."""
     n = 20_000
     chain = [(f"v{index:05}", f"title {index // 2}", f"picture {(index + 1) // 2}") for index in range(n)]
@@ -336,7 +336,7 @@ def test_an_ending_alone_does_not_make_another_title(other: str) -> None:
         ("日本の朝", "日本の夜"),
     ],
 )
-def test_titles_that_say_something_else_stay_apart(one: str, other: str) -> None:
+def test_titles_with_different_meanings_stay_apart(one: str, other: str) -> None:
     assert len(set(groups_of([("a", one, "1"), ("b", other, "2")]).values())) == 2
 
 
@@ -347,13 +347,13 @@ def test_a_series_is_not_one_title() -> None:
     assert len(set(groups_of(series[:2]).values())) == 1
 
 
-def test_titles_of_marks_alone_are_told_apart() -> None:
+def test_titles_of_only_symbols_stay_apart() -> None:
     keys = title_keys(["???", "!!!", "\N{FIRE}", " ??? "])
     assert len(set(keys.values())) == 3
     assert keys["???"] == keys[" ??? "]
 
 
-def test_alike_pictures_join() -> None:
+def test_near_duplicate_thumbnails_join_a_group() -> None:
     rows = [("a", "one", "x"), ("b", "two", "y"), ("c", "three", "z")]
     assert groups_of(rows, {"x": "w", "y": "w"}) == {"a": "a", "b": "a", "c": "c"}
 

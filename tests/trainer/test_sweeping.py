@@ -97,7 +97,7 @@ def status(database: Database, sweep_id: int) -> str:
         return get_sweep(session, sweep_id).status
 
 
-def test_every_trial_is_a_run_and_test_is_scored_for_the_winner_alone(database: Database, settings_for: Make) -> None:
+def test_every_trial_is_a_run_and_only_the_winner_is_scored_on_test(database: Database, settings_for: Make) -> None:
     fill(database, 40)
     settings = settings_for()
     result = run_sweep(database, settings)
@@ -169,7 +169,7 @@ def test_the_winners_run_repeats_its_trials_first_run(filled: Database, settings
     assert result.warnings == []
 
 
-def test_equal_recalls_are_told_apart_by_rank_and_never_outweighed(filled: Database, settings_for: Make) -> None:
+def test_the_reciprocal_rank_only_breaks_ties_of_recall(filled: Database, settings_for: Make) -> None:
     standing = run_sweep(filled, settings_for(trials=1)).standings[0]
     step = 1 / (standing.n * standing.seeds)
     for recall in (0.0, 0.5):
@@ -179,7 +179,7 @@ def test_equal_recalls_are_told_apart_by_rank_and_never_outweighed(filled: Datab
     assert objective(replace(standing, mrr=0.5)) < objective(replace(standing, mrr=0.6))
 
 
-def test_a_place_where_the_winner_cant_go_is_told_before_anything(
+def test_an_unwritable_models_folder_is_reported_before_the_sweep_starts(
     filled: Database, settings_for: Make, tmp_path: Path
 ) -> None:
     (tmp_path / "thumbtune-models").write_text("a file where the folder should be")
@@ -189,7 +189,7 @@ def test_a_place_where_the_winner_cant_go_is_told_before_anything(
         assert rows_as_dicts(session, "SELECT id FROM sweep") == []
 
 
-def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) -> None:
+def test_a_seed_determines_the_tried_settings(filled: Database, settings_for: Make) -> None:
     first, second = run_sweep(filled, settings_for()), run_sweep(filled, settings_for())
     assert tried(filled, first.sweep_id) == tried(filled, second.sweep_id)
     other = run_sweep(filled, settings_for(shared={"seed": 7}))
@@ -204,7 +204,7 @@ def test_a_seed_tries_the_same_settings(filled: Database, settings_for: Make) ->
     ("phase", "after"),
     [("Trying settings", 3), ("Training the best with more seeds", 1), ("Training", -1)],
 )
-def test_a_stopped_sweep_goes_on_as_if_it_had_not_been(
+def test_a_resumed_sweep_equals_an_uninterrupted_sweep(
     filled: Database, settings_for: Make, phase: str, after: int
 ) -> None:
     whole = run_sweep(filled, settings_for())
@@ -221,7 +221,7 @@ def test_a_stopped_sweep_goes_on_as_if_it_had_not_been(
     assert result.settings == whole.settings
 
 
-def test_a_sweep_goes_on_to_more_trials(filled: Database, settings_for: Make) -> None:
+def test_a_sweep_can_be_resumed_with_more_trials(filled: Database, settings_for: Make) -> None:
     with pytest.raises(TrainingInterrupted):
         run_sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
     result = resume_sweep(filled, 1, trials=9)
@@ -233,7 +233,7 @@ def test_a_sweep_goes_on_to_more_trials(filled: Database, settings_for: Make) ->
         assert get_sweep(session, 1).settings["trials"] == 9
 
 
-def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, settings_for: Make) -> None:
+def test_a_resumed_sweep_uses_its_original_examples(filled: Database, settings_for: Make) -> None:
     with pytest.raises(TrainingInterrupted):
         run_sweep(filled, settings_for(), progress=Stops("Trying settings", 2))
     fill(filled, 20, "UC2")
@@ -247,7 +247,7 @@ def test_a_sweep_goes_on_with_the_examples_that_it_began_with(filled: Database, 
     assert "pairs were added, removed or changed" in progress.told[-1]
 
 
-def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path) -> None:
+def test_sweeps_that_cannot_be_resumed(filled: Database, settings_for: Make, tmp_path: Path) -> None:
     done = run_sweep(filled, settings_for(trials=2))
     with pytest.raises(RunUnusable, match=rf"sweep 1 is already done with run {done.run_id}"):
         resume_sweep(filled, 1)
@@ -266,7 +266,7 @@ def test_what_can_not_go_on(filled: Database, settings_for: Make, tmp_path: Path
         resume_sweep(filled, elsewhere)
 
 
-def test_a_sweep_that_was_killed_after_its_winners_run_only_ends(filled: Database, settings_for: Make) -> None:
+def test_a_sweep_killed_after_its_last_run_only_records_its_end(filled: Database, settings_for: Make) -> None:
     whole = run_sweep(filled, settings_for())
     with filled.write() as session:
         end_sweep(session, 1, "interrupted")
@@ -278,7 +278,7 @@ def test_a_sweep_that_was_killed_after_its_winners_run_only_ends(filled: Databas
         assert get_sweep(session, 1).status == "done"
 
 
-def test_what_a_dead_process_left_is_marked_and_goes_on(filled: Database, settings_for: Make) -> None:
+def test_a_sweep_of_a_dead_process_is_marked_and_can_be_resumed(filled: Database, settings_for: Make) -> None:
     with filled.write() as session:
         # A process that started after the sweep is not the sweep's process, even with this number.
         left = start_sweep(session, settings_for(trials=2).as_dict(), this_machine(), 2**22 + 1)
@@ -287,7 +287,7 @@ def test_what_a_dead_process_left_is_marked_and_goes_on(filled: Database, settin
     assert len(result.standings) == 2
 
 
-def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings_for: Make) -> None:
+def test_a_diverging_trial_is_recorded_and_reported(filled: Database, settings_for: Make) -> None:
     four = {"lr": "0.01,1e38", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
     result = run_sweep(filled, settings_for(four, trials=4))
     with filled.read() as session:
@@ -308,7 +308,7 @@ def test_a_setting_that_diverges_is_recorded_and_told(filled: Database, settings
         assert "every trial diverged" in str(row.error)
 
 
-def test_a_trial_that_leaves_vectors_without_length_has_failed(filled: Database, settings_for: Make) -> None:
+def test_a_trial_with_zero_vectors_has_failed(filled: Database, settings_for: Make) -> None:
     four = {"lr": "0.01,1e30", "negatives": "none", "batch_size": "8", "epochs": "2:3", "temperature": "0.05"}
     result = run_sweep(filled, settings_for(four, trials=4))
     assert result.failed == 2
@@ -323,13 +323,13 @@ def test_a_small_space_ends_early(filled: Database, settings_for: Make) -> None:
     assert "all 2 combinations" in result.warnings[0]
 
 
-def test_time_runs_out(filled: Database, settings_for: Make) -> None:
+def test_no_trial_starts_after_the_timeout(filled: Database, settings_for: Make) -> None:
     result = run_sweep(filled, settings_for(trials=1000), timeout_s=0.0)
     assert len(result.standings) == 1
     assert "1 of 1000 trials" in result.warnings[0]
 
 
-def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Database, settings_for: Make) -> None:
+def test_random_negatives_depend_on_the_seed_and_others_are_mined_once(filled: Database, settings_for: Make) -> None:
     result = run_sweep(filled, settings_for({"negatives": "random,least-similar"}, trials=8, final_seeds=0))
     with filled.read() as session:
         scores = trial_scores(session, result.sweep_id)
@@ -345,7 +345,7 @@ def test_random_negatives_follow_the_seed_and_others_are_mined_once(filled: Data
 ALL_WAYS = {"train": "cca,projection", "fit": "crop,squash", "with_reader": "no,yes", "negatives": "none"}
 
 
-def test_a_sweep_that_needs_the_reader_says_how_to_install_it(
+def test_a_missing_reader_is_reported_with_how_to_install_it(
     filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.models.reading._DISTRIBUTION", "no-such-package")
@@ -373,7 +373,7 @@ def test_maps_steps_and_crop_modes_are_searched_together(
 
 
 @pytest.mark.parametrize("part", ["visual_projection", "text_projection"])
-def test_one_projection_alone(filled: Database, settings_for: Make, part: str) -> None:
+def test_a_sweep_can_train_one_projection(filled: Database, settings_for: Make, part: str) -> None:
     result = run_sweep(filled, settings_for({"train": part}, trials=2))
     with filled.read() as session:
         assert {run.parameters_trainable for run in sweep_runs(session, 1)} == {16 * 32}
@@ -395,7 +395,7 @@ def test_only_projections_can_be_swept(filled: Database, settings_for: Make, tra
     assert status(filled, 1) == "failed"
 
 
-def test_a_missing_title_model_is_missed_at_the_start(
+def test_a_missing_title_model_is_reported_at_the_start(
     filled: Database, settings_for: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -408,13 +408,13 @@ def test_a_missing_title_model_is_missed_at_the_start(
 
 
 @pytest.mark.parametrize("pairs", [3, 4])
-def test_a_valid_split_that_ranks_nothing(sqlite_database: Database, settings_for: Make, pairs: int) -> None:
+def test_a_valid_split_without_two_pairs_is_an_error(sqlite_database: Database, settings_for: Make, pairs: int) -> None:
     fill(sqlite_database, pairs)
     with pytest.raises(NotEnoughPairs, match=rf"the valid split has [01] of {pairs} pairs"):
         run_sweep(sqlite_database, settings_for())
 
 
-def test_results_are_the_same_by_sql(filled: Database, settings_for: Make) -> None:
+def test_sql_gives_the_same_results(filled: Database, settings_for: Make) -> None:
     """The query of the command's help."""
     result: SweepResult = run_sweep(filled, settings_for())
     with filled.read() as session:

@@ -23,7 +23,7 @@ def names_of_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")}
 
 
-def test_towers_and_projections_make_the_models_embeddings(encoder: Encoder) -> None:
+def test_towers_and_projections_give_the_embeddings_of_the_model(encoder: Encoder) -> None:
     """The cached vectors are exactly the inputs of the projections, without normalisation."""
     towers, model, projections = Towers(encoder.model, "cpu"), encoder.model, Projections.of(encoder.model)
     assert projections is not None
@@ -45,7 +45,7 @@ def test_titles_that_look_like_files_are_texts(encoder: Encoder) -> None:
     assert np.allclose(found, alone, rtol=0, atol=1e-5)
 
 
-def test_a_model_in_training_mode_is_encoded_with_as_in_use(tmp_path: Path) -> None:
+def test_training_mode_does_not_affect_encoding(tmp_path: Path) -> None:
     with quiet_libraries():
         folder = build_clip(tmp_path / "clip")
         encoder = load_encoder(str(folder), "cpu")
@@ -60,7 +60,7 @@ def test_a_model_in_training_mode_is_encoded_with_as_in_use(tmp_path: Path) -> N
     assert torch.is_grad_enabled()
 
 
-def test_auto_is_what_the_hardware_has() -> None:
+def test_auto_selects_the_precision_of_the_hardware() -> None:
     here = pick_precision("auto", "cpu")
     flags = torch.cpu.get_capabilities()
     assert here == ("bf16" if flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("arm_bf16") else "fp32")
@@ -68,7 +68,7 @@ def test_auto_is_what_the_hardware_has() -> None:
     assert pick_precision("fp32", "cpu") == pick_precision("fp32", "cuda") == "fp32"
 
 
-def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_is_refused_if_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     without = {name: False if name.endswith("bf16") else flag for name, flag in torch.cpu.get_capabilities().items()}
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: without)
     with pytest.raises(BadSetting, match=r"'bf16'"):
@@ -89,7 +89,7 @@ def test_prefetched_keeps_the_order() -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
-def test_prefetched_works_at_most_so_far_ahead(ahead: int) -> None:
+def test_prefetched_is_limited_ahead_of_the_consumer(ahead: int) -> None:
     begun: list[int] = []
 
     def note(n: int) -> int:
@@ -113,7 +113,7 @@ def test_prefetched_overlaps_with_the_consumer() -> None:
         assert begun[min(n + 1, 3)].wait(30)
 
 
-def test_an_error_comes_where_its_item_would_have() -> None:
+def test_an_error_is_raised_in_place_of_its_item() -> None:
     def divide(n: int) -> float:
         return 1 / n
 

@@ -22,13 +22,13 @@ UNIT = np.eye(3, dtype=np.float32)
         ((0.6, 0.8, 0), None),
     ],
 )
-def test_one_row_is_enough(row: tuple[float, ...], reason: str | None) -> None:
+def test_one_row_can_be_compared(row: tuple[float, ...], reason: str | None) -> None:
     vectors = UNIT.copy()
     vectors[1] = row
     assert why_unusable(vectors) == reason
 
 
-def test_rounding_of_many_dimensions_is_no_lost_length() -> None:
+def test_rounding_of_many_dimensions_keeps_the_length() -> None:
     vectors = np.random.default_rng(0).normal(size=(50, 4096)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     assert why_unusable(vectors) is None

@@ -59,7 +59,7 @@ def test_rows_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("mined", [True, False])
 @pytest.mark.parametrize("given", [{"epochs": 3}, {}])
-def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: bool, given: dict[str, int]) -> None:
+def test_steps_on_files_equal_steps_on_arrays_bit_for_bit(tmp_path: Path, mined: bool, given: dict[str, int]) -> None:
     """Both read the same batches in the same order, and compute them in the same way."""
     rows = triplets(mined=mined)
     budget = 4 * 4 * 40 * 50  # parts of 48 rows or fewer
@@ -80,7 +80,7 @@ def test_steps_on_files_are_those_on_arrays_bit_for_bit(tmp_path: Path, mined: b
     assert torch.equal(fitted[0].text, fitted[1].text)
 
 
-def test_closed_forms_of_blocks_are_those_of_all_rows() -> None:
+def test_closed_forms_of_blocks_equal_those_of_all_rows() -> None:
     pictures, titles = (drawn(N, 12).astype(np.float64) for _ in range(2))
     cut = [slice(0, 100), slice(100, 101), slice(101, N)]
     strength = Strength(0.01, 1)
@@ -95,7 +95,7 @@ def test_closed_forms_of_blocks_are_those_of_all_rows() -> None:
 
 
 @pytest.mark.parametrize("what", ["projection", "cca", "ridge"])
-def test_a_run_on_files_is_the_same_run(filled: Database, tiny_clip: Path, what: str) -> None:
+def test_a_run_on_files_equals_a_run_in_memory(filled: Database, tiny_clip: Path, what: str) -> None:
     chosen = settings(tiny_clip, train=what)
     runs = [train(filled, chosen, features_in_memory=most).run_id for most in (10**9, 1000)]
     assert losses(filled, runs[0]) == losses(filled, runs[1])
@@ -109,11 +109,11 @@ def test_a_run_on_files_is_the_same_run(filled: Database, tiny_clip: Path, what:
 @pytest.mark.parametrize(
     ("text", "size"), [("2GB", 2 * 10**9), ("500 mb", 5 * 10**8), ("1.5k", 1500), ("4096", 4096), ("0", 0)]
 )
-def test_sizes_are_read_with_units(text: str, size: int) -> None:
+def test_sizes_are_parsed_with_units(text: str, size: int) -> None:
     assert Size().convert(text, None, None) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "2GiB", "1e9", "two"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         Size().convert(text, None, None)

@@ -59,7 +59,7 @@ def with_values(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_champions(session: Session) -> list[dict[str, Any]]:
-    """Return every run that is or was the champion, oldest first: the rows of `champions`, with parsed times."""
+    """Return every run that is or was the champion, oldest first: rows of the view `champions`, with parsed times."""
     return [
         {**row, "promoted_at": _moment(row["promoted_at"]), "replaced_at": _moment(row["replaced_at"])}
         for row in rows_as_dicts(session, "SELECT * FROM champions")

@@ -13,11 +13,11 @@ from thumbtune.scopes import channel_names, scope_in_words
 __all__ = ["champions", "promote"]
 
 
-@click.command(short_help="List every run that is or was the current model.")
+@click.command(short_help="List every run that is or was the champion.")
 @json_option
 @click.pass_obj
 def champions(app: App, as_json: bool) -> None:
-    """List every run that is or was the current model (the champion): when, why, and its recall@1."""
+    """List every run that is or was the champion: when, why, and its recall@1."""
     from store.training import scope_from_text  # noqa: PLC0415 (SQLAlchemy is slow to import)
     from thumbtune.answers.stored import list_champions  # noqa: PLC0415
 
@@ -51,7 +51,7 @@ def _in_short(recall: float | None) -> str | None:
     return None if recall is None else f"{recall:.3f}"
 
 
-@click.command(short_help="Make a run the current model.")
+@click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="The reason to record.")
 @click.option(
@@ -65,9 +65,9 @@ def _in_short(recall: float | None) -> str | None:
 @json_option
 @click.pass_obj
 def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_channels: bool, as_json: bool) -> None:
-    """Make run ID the current model, which 'search', 'match', 'export' and the next retraining use.
+    """Make run ID the champion, which 'search', 'match', 'export' and the next retraining use.
 
-    Each set of channels can have its own current model; those of other sets do not change. A command uses the current
+    Each set of channels can have its own champion; the champions of other sets do not change. A command uses the
     model of the smallest set that contains all channels that the command is about.
 
     The run must be finished, and its model must be available.
@@ -88,10 +88,10 @@ def promote(app: App, run_id: int, reason: str, channels: tuple[str, ...], all_c
             whose = scope_in_words(its_own if scope is None else scope, channel_names(session))
     whose = "all channels" if whose == "all" else whose
     if not done.changed:
-        app.console.say(f"run {run_id} is already the current model of {whose}")
+        app.console.say(f"run {run_id} is already the champion of {whose}")
     elif done.replaced is None:
-        app.console.say(f"run {run_id} is now the current model of {whose}, which had none")
+        app.console.say(f"run {run_id} is now the champion of {whose}, which had none")
     else:
-        app.console.say(f"run {run_id} is now the current model of {whose} instead of run {done.replaced}")
+        app.console.say(f"run {run_id} is now the champion of {whose} instead of run {done.replaced}")
     if as_json:
         app.console.print_json({"run_id": run_id, "replaced_run_id": done.replaced, "changed": done.changed})

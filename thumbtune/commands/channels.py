@@ -220,7 +220,7 @@ def _purge(app: App, channel: str, *, keep_runs: bool, yes: bool, as_json: bool)
     with app.open_database(create=False) as database:
         with database.read() as session:
             contents = contents_of(session, _channel_id(session, channel))
-        for line in _what_goes(contents, keep_runs=keep_runs):
+        for line in _deletion_summary(contents, keep_runs=keep_runs):
             app.console.say(line)
         if not yes:
             _confirm()
@@ -268,7 +268,7 @@ def _channel_id(session: Session, name: str) -> str:
     return found
 
 
-def _what_goes(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
+def _deletion_summary(contents: ChannelContents, *, keep_runs: bool) -> list[str]:
     """Describe what is deleted, and what happens to the runs."""
     lines = [
         f"{contents.handle or 'channel'} ({contents.channel_id}, {contents.title or 'removed'}): "

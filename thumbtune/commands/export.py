@@ -99,7 +99,7 @@ def dataset(
 
 @export.command(short_help="Write a run's whole model.")
 @click.argument("folder", metavar="DIR", type=NewFolder())
-@run_option("Run N's model.  [default: the current model]")
+@run_option("Run N's model.  [default: the champion]")
 @json_option
 @click.pass_obj
 def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`thumbtune import`: bring pairs from files into the store, without an API key."""
+"""`thumbtune import`: import pairs from files into the store, without an API key."""
 
 from __future__ import annotations
 

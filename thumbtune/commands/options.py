@@ -63,7 +63,7 @@ full_option = click.option("--full", is_flag=True, help="Show all figures, not o
 
 
 def looks(n: int) -> str:
-    """Describe how often the test split was scored: the more often, the less its figures say about future videos."""
+    """Describe how often the test split was scored. With each look, its metrics say less about future videos."""
     return f"test looked at {counted(n, 'time')}"
 
 
@@ -98,7 +98,7 @@ def run_option(help_text: str) -> Callable[[F], F]:
     return click.option("--run", "run_id", type=int, metavar="N", help=help_text)
 
 
-def model_option(default: str = "the current model") -> Callable[[F], F]:
+def model_option(default: str = "the champion") -> Callable[[F], F]:
     """Add `--model`, and `--run` as its old name.
 
     Args:

@@ -41,7 +41,7 @@ def dataset(app: App, /, public: bool, **options: Any) -> None:
 
 @push.command(short_help="Push a run's whole model.")
 @_repo_argument
-@run_option("Run N's model.  [default: the current model]")
+@run_option("Run N's model.  [default: the champion]")
 @_public_option
 @json_option
 @click.pass_obj

@@ -65,13 +65,13 @@ def retrain(
     This command is made for cron: if nothing is new, it only reads the feeds. It syncs every channel in the store that
     is not paused; 'thumbtune sync' and 'thumbtune channels add' add channels.
 
-    Each set of channels with a current model is retrained on its own channels; with --channel, only the named set is. A
-    model for fewer channels never replaces one for more channels. With fewer than 20 held-out pairs, the current model
+    Each set of channels with a champion is retrained on its own channels; with --channel, only the named set is. A
+    model for fewer channels never replaces one for more channels. With fewer than 20 held-out pairs, the champion
     stays; 'thumbtune runs promote' changes it by hand.
 
-    Settings that you do not give are those of the current model's run, or the defaults if there is none; --from and
+    Settings that you do not give are those of the champion's run, or the defaults if there is none; --from and
     --device are never inherited. Both models are compared on the same held-out pairs, and the better one becomes the
-    current model. 'thumbtune runs champions' lists these changes with their reasons.
+    champion. 'thumbtune runs champions' lists these changes with their reasons.
 
     If YouTube no longer lists a channel, the others are still trained on, and the exit code is 1.
 

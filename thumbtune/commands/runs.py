@@ -47,9 +47,9 @@ _REMOVED = "(removed)"
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool, as_json: bool) -> None:
-    """List, show and compare training runs, and choose the current model.
+    """List, show and compare training runs, and choose the champion: the run whose model 'search' and 'match' use.
 
-    In the list, * marks a current model. "n valid" is the number of held-out thumbnails, and "recall@1" the share of
+    In the list, * marks a champion. "n valid" is the number of held-out thumbnails, and "recall@1" the share of
     them for which the right title is ranked first: by the base model -> by the trained model, with its 95 % interval.
     """
     if ctx.invoked_subcommand is not None:
@@ -76,7 +76,7 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
             ("run", "date", "channels", "model", "n valid", "recall@1 (95 %)"),
             [_short_line(row, names) for row in rows],
         )
-        _tell_failures(app.console, rows, looked)
+        _note_failures(app.console, rows, looked)
         return
     app.console.table(
         (
@@ -99,10 +99,10 @@ def runs(ctx: click.Context, sweep_id: int | None, wide: bool, with_hidden: bool
         ),
         [[*_line(row), scope_in_words(row["scope"], names)] for row in rows],
     )
-    _tell_failures(app.console, rows, looked)
+    _note_failures(app.console, rows, looked)
 
 
-def _tell_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
+def _note_failures(console: Console, rows: list[dict[str, Any]], looked: int) -> None:
     """Write a line for each failed run (cut on a terminal), and how often the test split was scored."""
     for row in rows:
         if row["error"]:
@@ -344,7 +344,7 @@ def plot(app: App, out: Path, as_json: bool) -> None:
     """Draw recall@1 of all finished runs over time, and the losses of the newest run.
 
     The plot shows the trained models on the valid and test splits with 95 % intervals, their base models as dashed
-    lines, and a star for each run that is or was the current model. A sweep's trials are left out.
+    lines, and a star for each run that is or was the champion. A sweep's trials are left out.
     """
     from trainer.publish import plot_runs  # noqa: PLC0415 (loads NumPy)
 

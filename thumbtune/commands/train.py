@@ -68,7 +68,7 @@ def train(
 
     By default, both projections are fitted in closed form, which takes a second for some hundred pairs; --recipe
     trains as published. The first trained model that is better than its base model on held-out pairs becomes the
-    current model, which 'search' and 'match' use. Later, 'thumbtune retrain' and 'thumbtune runs promote' change it.
+    champion, which 'search' and 'match' use. Later, 'thumbtune retrain' and 'thumbtune runs promote' change it.
     """
     app = ctx.find_object(App)
     assert app is not None
@@ -167,7 +167,7 @@ def report(console: Console, result: TrainResult, *, full: bool = False) -> None
         )
         for split in tuned
     ]
-    others = ["base recall@1"] if beside is None else ["base recall@1", "current model's"]
+    others = ["base recall@1"] if beside is None else ["base recall@1", "champion's"]
     more = ("recall@5", "mrr", "median rank") if full else ()
     console.table(("split", "n", *others, "recall@1", "95 % interval", *more), rows)
     if result.reader is not None:
@@ -192,7 +192,7 @@ def _beside(result: TrainResult) -> str:
     other, own = result.champion.table(), result.tuned.table()
     parts = [f"{split} {own[split]['recall@1']:.3f} against {other[split]['recall@1']:.3f}" for split in other]
     return (
-        f"recall@1 against the current model's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
+        f"recall@1 against the champion's (run {result.champion_id}) on the same rows: {', '.join(parts)}; "
         f"to put this one into use: thumbtune runs promote {result.run_id}"
     )
 

@@ -63,7 +63,7 @@ class NewFolder(click.Path):
 
 _DEFAULTS = TrainSettings()
 
-_CHANNELS = {True: "all channels", False: "each set of channels with a current model"}
+_CHANNELS = {True: "all channels", False: "each set of channels with a champion"}
 """{whether the defaults are passed: description of the channels to train on if no channel is named}."""
 
 # A field of `TrainSettings`, and the arguments of `click.option`.
@@ -90,7 +90,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
     (
         "start",
         ("--from",),
-        {"type": click.Choice(STARTS), "help": "Start from the base model, or from the current model (the champion)."},
+        {"type": click.Choice(STARTS), "help": "Start from the base model, or from the champion."},
     ),
     (
         "negatives",

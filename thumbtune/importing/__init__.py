@@ -1,6 +1,6 @@
 """Import (thumbnail, title) pairs from files into the store, without YouTube's API."""
 
-from thumbtune.importing.sources import BadRow, ImportFailed, Row, open_source
+from thumbtune.importing.sources import ImportFailed, open_source
 from thumbtune.importing.writing import Imported, import_rows
 
-__all__ = ["BadRow", "ImportFailed", "Imported", "Row", "import_rows", "open_source"]
+__all__ = ["ImportFailed", "Imported", "import_rows", "open_source"]

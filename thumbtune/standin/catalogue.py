@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["Catalogue", "LiveState", "Privacy", "StandInVideo", "ThumbnailSize", "channel_id_from"]
+__all__ = ["Catalogue", "StandInVideo", "ThumbnailSize", "channel_id_from"]
 
 Privacy = Literal["public", "unlisted", "private"]
 LiveState = Literal["none", "upcoming", "live"]

@@ -17,7 +17,7 @@ from thumbtune.standin.errors import StandInError
 from thumbtune.standin.quota import Quota
 from thumbtune.standin.site import Site
 
-__all__ = ["HOST", "StandIn"]
+__all__ = ["StandIn"]
 
 HOST = "127.0.0.1"
 DEFAULT_KEY = "stand-in-key"

@@ -70,7 +70,7 @@ def connected(address: str | None) -> Iterator[Any]:
 
 
 def _require_open(address: str) -> None:
-    """Check that something listens at an address, because Ray itself waits for a minute."""
+    """Check that a server listens at the address, because Ray itself waits for a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host:
         host, port = port, "10001"

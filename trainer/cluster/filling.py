@@ -91,8 +91,8 @@ def fill_on_ray(ray: Any, encoding: Encoding, actors: int | None, count: Callabl
                 raise EncodingFailed(reason)
             return
         except ray.exceptions.RayActorError as error:
-            # Its machine is lost, or can't be reached at the moment, and the job is ended below.
-            lost = error  # vectors that were written stay, so the next job only encodes missing vectors
+            # The job's machine is lost or can't be reached at the moment; the job is ended below.
+            lost = error  # written vectors stay, so the next job encodes only the others
         except ray.exceptions.RayError as error:
             raise EncodingFailed(one_line(error)) from error
         finally:
@@ -211,7 +211,7 @@ class _Prepare(_Worker):
 
     def __call__(self, row: Row) -> Row:
         batch = pickle.loads(row["inputs"])  # noqa: S301 (made by the job)
-        return {"prepared": b"", "failed": "", **row} | _tried(
+        return {"prepared": b"", "failed": "", **row} | _result_or_error(
             lambda: {"prepared": pickle.dumps(self.features.model.prepared(batch, self.source), protocol=5)}
         )
 
@@ -223,7 +223,7 @@ class _Encode(_Worker):
         if row["failed"]:
             return {"n": 0, "failed": row["failed"]}
         batch, prepared = pickle.loads(row["inputs"]), pickle.loads(row["prepared"])  # noqa: S301 (made by the job)
-        return {"n": len(batch), "failed": ""} | _tried(lambda: self.features.put_pictures(batch, prepared))
+        return {"n": len(batch), "failed": ""} | _result_or_error(lambda: self.features.put_pictures(batch, prepared))
 
 
 class _EncodeTitles(_Worker):
@@ -232,10 +232,10 @@ class _EncodeTitles(_Worker):
     def __call__(self, row: Row) -> Row:
         batch = pickle.loads(row["inputs"])  # noqa: S301 (made by the job)
         done = {"n": len(batch), "failed": ""}
-        return done | _tried(lambda: self.features.fill("text", [batch], self.source, uncounted))
+        return done | _result_or_error(lambda: self.features.fill("text", [batch], self.source, uncounted))
 
 
-def _tried(work: Callable[[], Row | None]) -> Row:
+def _result_or_error(work: Callable[[], Row | None]) -> Row:
     """Call a function; return its result, or a description of its error."""
     try:
         return work() or {}

@@ -1,8 +1,8 @@
 """Train the whole model in several processes that torchrun started, one of which records the run.
 
-All processes run the same command. The first one does everything that one process does, and the others wait for it to
-reach the training (`follow`), compute their shares of each batch, and end. If a process is lost, the others fail: the
-first process records the run as failed; if it is the one that was lost, another process records that.
+All processes run the same command. The first process does all steps of a run. The others wait until it starts training
+(`follow`), compute their shares of each batch, and exit. If a process is lost, all others fail, and the first process
+records the run as failed. If the first process is lost, the second process records the failure.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ __all__ = ["Job", "Processes", "follow", "joined", "require_same"]
 _ARRIVE_S = 60.0
 """Seconds that processes may start after each other."""
 _PATIENCE = timedelta(days=7)
-"""How long a process waits for another one: the first one may encode for days before it trains. A process that ends
-closes its connections, so the others do not wait for it."""
+"""How long a process waits for another process: the first process may encode for days before it trains. A process that
+exits closes its connections, so the others do not wait for it."""
 _RECORD_S = 20.0
-"""Seconds that the first process has for recording the run's end. torchrun kills after 30 s."""
+"""Seconds in which the first process must record the run's end. torchrun kills it after 30 s."""
 _SIGNAL_S = 1.0
-"""Seconds after a lost connection in which a signal to all processes may arrive, and be its reason."""
+"""Seconds to wait after a lost connection for the signal that may have caused it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Job:
     Args:
         settings: resolved settings.
         rows: the rows to train on.
-        changed: parameters that already differ from the base model, in a process that gets its weights from no other.
+        changed: parameters that differ from the base model at the start; empty if the process gets the weights from
+            the first process.
     """
 
     settings: TrainSettings
@@ -83,12 +84,12 @@ class _Process:
     start: int | None
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended; False for one of another machine."""
+        """Whether the process is known to have ended. False for a process on another machine."""
         return has_ended(self.host, self.pid, utc_now(), self.start) is True
 
 
 class Processes(Protocol):
-    """Processes that train a whole model together, as the one that records the run sees them."""
+    """The interface to processes that train a whole model together, for the process that records the run."""
 
     @property
     def count(self) -> int:
@@ -96,7 +97,7 @@ class Processes(Protocol):
 
     @property
     def refuses_projections(self) -> bool:
-        """Whether a training of projections alone, which needs one process, is an error."""
+        """Whether training only projections is an error, because that needs one process."""
 
     def fitting(self, changed: Mapping[str, Tensor]) -> FitModel:
         """Return a function that trains a model in these processes.
@@ -106,7 +107,7 @@ class Processes(Protocol):
         """
 
     def watched(self, run_id: int) -> AbstractContextManager[None]:
-        """Report a lost process as the reason why the block failed.
+        """Raise `ProcessLost` if the block fails because a process was lost.
 
         Raises:
             ProcessLost: a process was lost.
@@ -115,7 +116,7 @@ class Processes(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that torchrun started. All methods are those of the first process."""
+    """The processes that torchrun started. Only the first process calls the methods."""
 
     members: Sequence[_Process]
     refuses_projections = True
@@ -126,21 +127,21 @@ class Group:
         return len(self.members)
 
     def fitting(self, _changed: Mapping[str, Tensor]) -> FitModel:
-        """Return a function like `fit_full_model`, which trains together with the other processes."""
+        """Return a function like `fit_full_model` that trains together with the other processes."""
         from trainer.fitting import fit_full_model  # noqa: PLC0415
 
         def fit(task: FitTask, on_step: OnStep) -> None:
-            # The others get the weights of this process when the training starts.
+            # The other processes get this process's weights when the training starts.
             distributed.broadcast_object_list([Job(task.settings, task.rows)], src=0)
             fit_full_model(task, on_step)
-            # The others end now, and this process is not to notice.
+            # The other processes exit now, which must not count as a lost connection.
             distributed.destroy_process_group()
 
         return fit
 
     @contextmanager
     def watched(self, run_id: int) -> Iterator[None]:
-        """Report a lost process as the reason why the block failed, or was stopped: torchrun stops the others.
+        """Raise `ProcessLost` if the block fails, or is stopped by torchrun, because a process was lost.
 
         Raises:
             ProcessLost: a process of the group has ended.
@@ -155,19 +156,19 @@ class Group:
                 raise
             which = f"process {lost[0]}" if lost else "a process"
             raise ProcessLost(
-                f"run {run_id} failed because {which} of its {len(self.members)} processes ended (an error of its own, "
-                "or killed); run the command again"
+                f"run {run_id} failed because {which} of its {len(self.members)} processes failed or was killed; "
+                "run the command again"
             ) from error
 
 
 def _is_connection(error: BaseException) -> bool:
-    """Whether the error is one of a connection between processes; gloo has no exception type for it."""
+    """Whether a connection between processes was lost. gloo has no exception type for this."""
     return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 @contextmanager
 def _signal_first() -> Iterator[None]:
-    """If a signal to all processes ended another process first, and so a connection, let the signal be the reason."""
+    """After a lost connection, wait for a signal: a signal to all processes may have ended another process first."""
     try:
         yield
     except RuntimeError as error:
@@ -177,7 +178,7 @@ def _signal_first() -> Iterator[None]:
 
 
 def _ignore_signals() -> None:
-    """Ignore the signals that follow a failure, because torchrun sends one to stop the process that records it."""
+    """Ignore signals while a failure is recorded: torchrun sends a signal to all processes after a failure."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -187,7 +188,7 @@ def joined(place: Place, device: str) -> Iterator[Group]:
     """Join the group of processes that torchrun started.
 
     Args:
-        place: this process's place in it.
+        place: this process's place in the group.
         device: `auto`, `cpu`, `cuda` or `mps`.
 
     Raises:
@@ -263,7 +264,7 @@ def _missing(place: Place, wait: timedelta) -> BadSetting:
 
 
 def follow(place: Place, device: str, open_store: Callable[..., Database]) -> int:
-    """Do what a process that is not the first one does: wait for the training, and compute a share of each batch.
+    """Run a process other than the first: wait for the training, and compute a share of each batch.
 
     Args:
         place: this process's place in the group.
@@ -271,7 +272,7 @@ def follow(place: Place, device: str, open_store: Callable[..., Database]) -> in
         open_store: opens the store, with the argument `read_only`.
 
     Returns:
-        The exit code: 0; 1 if the first process has failed, or was interrupted, and says why.
+        The exit code: 0, or 1 if the first process failed or was interrupted; the first process prints the reason.
 
     Raises:
         ProcessLost: the first process has ended without recording the run's end; the run is recorded as failed.
@@ -290,11 +291,11 @@ def follow(place: Place, device: str, open_store: Callable[..., Database]) -> in
         except BaseException as error:
             _ignore_signals()
             if _is_connection(error):
-                # Other processes fail too, once this one no longer holds its connections, as its frames do.
+                # The traceback's frames hold this process's connections. Close them, so that the others fail too.
                 traceback.clear_frames(error.__traceback__)
                 distributed.destroy_process_group()
                 _wait_for_end(first)
-            # After any other error, this process ends at once, which closes its connections for certain.
+            # After any other error, this process exits at once, which closes its connections.
             if _mark_failed(first, place, open_store):
                 raise ProcessLost(
                     f"the first of the {place.processes} processes was killed; its run is recorded as failed"
@@ -305,7 +306,7 @@ def follow(place: Place, device: str, open_store: Callable[..., Database]) -> in
 
 
 def _wait_for_end(first: _Process) -> None:
-    """Wait for the first process of this machine: it records how the run ended."""
+    """Wait until the first process exits, if it is on this machine: it records how the run ended."""
     try:
         process = psutil.Process(first.pid)
         if first.host == this_machine() and not first.has_ended():
@@ -315,7 +316,7 @@ def _wait_for_end(first: _Process) -> None:
 
 
 def _mark_failed(first: _Process, place: Place, open_store: Callable[..., Database]) -> bool:
-    """Record that the run of the first process has failed, if it was killed. Only the second process does that."""
+    """Record the run as failed if the first process was killed. Only the second process does this."""
     if place.rank != 1 or not first.has_ended():
         return False
     with open_store(read_only=False) as database:

@@ -1,7 +1,7 @@
-"""Train the whole model on a Ray cluster, with Ray Train: it starts processes that are a group of torch.
+"""Train the whole model on a Ray cluster with Ray Train, which starts a process group of torch.
 
-The command records the run, as for a training in its own process. Each process of the group does what a process does
-that torchrun started (`Job`); the first one sends the steps and the trained tensors to the command. See
+The command records the run, as it does for a training in its own process. Each process of the group runs a `Job`, as
+with torchrun. The first process sends the steps and the trained tensors to the command. See
 https://docs.ray.io/en/latest/train/getting-started-transformers.html.
 """
 
@@ -43,7 +43,7 @@ class RayProcesses:
 
     @property
     def count(self) -> int:
-        """The number of processes that is given."""
+        """The requested number of processes; 1 if it depends on the cluster."""
         return self.engine.actors or 1
 
     def watched(self, run_id: int) -> AbstractContextManager[None]:
@@ -98,10 +98,10 @@ class RayProcesses:
 
 
 def _resources(ray: Any, given: int | None, batch_size: int, device: str) -> tuple[int, dict[str, float]]:
-    """Return how many processes to start, and what each takes of the cluster: together no more than there is.
+    """Return the number of processes to start, and the resources of each: together at most those of the cluster.
 
-    By default, one for each GPU or, on processors, for each machine. Ray waits for ever for what a cluster does not
-    have.
+    The default is one process for each GPU or, without GPUs, for each machine. Ray would wait forever for resources
+    that the cluster does not have.
 
     Raises:
         ClusterUnavailable: there are fewer GPUs than `given`.
@@ -118,7 +118,7 @@ def _resources(ray: Any, given: int | None, batch_size: int, device: str) -> tup
 
 
 class _Box:
-    """Takes what the first process has done, for the command that waits for it. An actor on the cluster."""
+    """Passes results of the processes to the command, which polls it. An actor on the cluster."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -147,7 +147,7 @@ class _Started:
     """Runs Ray Train. An actor on the cluster, because Ray Train does not run in a client of `ray://`."""
 
     def run(self, job: Job, encoding: Encoding, box: Any, processes: int, each: dict[str, float]) -> str:
-        """Train. Return why that failed; empty if it is done."""
+        """Train. Return the reason of a failure; empty if it succeeded."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError  # noqa: PLC0415 (optional)
         from ray.train.torch import TorchConfig, TorchTrainer  # noqa: PLC0415
 
@@ -168,7 +168,7 @@ class _Started:
 
 
 def _share(given: dict[str, Any]) -> None:
-    """Train in one process of the group that Ray Train has started."""
+    """Train in one of the processes that Ray Train started."""
     import ray  # noqa: PLC0415 (an optional package)
 
     job, encoding, box = given["job"], given["encoding"], given["box"]

@@ -251,7 +251,7 @@ class _InMemory:
 
 
 def _sources(database: Database, snapshot_id: int, channels: tuple[str, ...]) -> dict[str, _Source]:
-    """Return the rows of each split that has any, of some channels or of all."""
+    """Return the rows of each split with rows, of some channels or of all."""
     with database.read() as session:
         counts = snapshot_info(session, snapshot_id).counts
         if not channels and every_negative(session, snapshot_id):

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.artifacts import can_save, check_place
 from trainer.errors import CantSave
 
-__all__ = ["MARK", "SIZES", "SPLIT_NAMES", "check_export_folder", "is_export"]
+__all__ = ["MARK", "SIZES", "SPLIT_NAMES", "check_export_folder"]
 
 SPLIT_NAMES = {"train": "train", "valid": "validation", "test": "test"}
 """{split: its name in an export}, as the Hugging Face Hub expects."""
@@ -24,7 +24,7 @@ def check_export_folder(folder: Path, *, overwrite: bool) -> None:
 
     Args:
         folder: a new or empty folder.
-        overwrite: whether it may be an earlier export.
+        overwrite: whether the folder may contain an earlier export.
 
     Raises:
         CantSave: the folder is not empty, or can't be written.
@@ -38,7 +38,7 @@ def is_export(folder: Path) -> bool:
     """Whether a folder contains only files of an export. No other folder may be overwritten.
 
     Raises:
-        CantSave: it has an export's mark, and other files too.
+        CantSave: the folder has an export's mark, but also other files.
     """
     if not (folder / MARK).is_file():
         return False

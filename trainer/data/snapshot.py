@@ -95,7 +95,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         alike = alike_pictures(session, pictures)
     del pictures  # 100 bytes each
 
-    # Reading and assigning happen in one transaction: with two trainers at once, the second reads the splits that the
+    # Reading and assigning happen in one transaction: of two concurrent trainers, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
     def write(session: Session) -> tuple[list[Member], dict[str, str], list[Pair]]:
         lock_videos(session)
@@ -111,7 +111,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
             session, {pair.picture_sha256 for pair in pairs if not channel_ids or pair.channel_id in channel_ids}
         )
     members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
-    selection = _taken(members, pairs, channel_ids, damaged)
+    selection = _select(members, pairs, channel_ids, damaged)
     if not selection.examples:
         if selection.excluded.get(PICTURE_DAMAGED):
             raise NotEnoughPairs(f"no pair is usable for training: {_gaps(selection)[-1]}")
@@ -134,7 +134,7 @@ def _why_none(database: Database, channels: Sequence[str]) -> str:
     return f"no video is usable for training: {found}; run 'thumbtune sync' again{shorter}"
 
 
-def _taken(
+def _select(
     members: Sequence[Member],
     pairs: Sequence[Pair],
     channel_ids: tuple[str, ...],
@@ -286,7 +286,7 @@ def current_snapshot(database: Database, channels: tuple[str, ...], progress: Pr
 
 def random_negatives(selection: Selection) -> list[ExampleRow]:
     """Return the rows with random negatives, see `mine_negatives`, which need no vectors."""
-    return mine_negatives(selection, TrainSettings(negatives="random"), _never)
+    return mine_negatives(selection, TrainSettings(negatives="random"), _no_vectors)
 
 
 def _is_snapshot_of(database: Database, snapshot_id: int, rows: Sequence[ExampleRow]) -> bool:
@@ -297,5 +297,5 @@ def _is_snapshot_of(database: Database, snapshot_id: int, rows: Sequence[Example
         return all(pair in pairs for pair in pairs_of_snapshot(session, snapshot_id))
 
 
-def _never(_titles: Sequence[str]) -> NDArray[np.float32]:
+def _no_vectors(_titles: Sequence[str]) -> NDArray[np.float32]:
     raise AssertionError("random negatives need no vectors of titles")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SPLITS",
-    "SPLIT_SEED",
     "Member",
     "assign",
     "first_counts",

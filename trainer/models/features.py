@@ -68,13 +68,13 @@ class Features:
             inputs: the digests or titles. Row i of the file is the vector of input i.
             source: loads the thumbnails that are not in the cache.
             count: receives the number of inputs done.
-            folder: where the file is.
+            folder: the folder of the file.
             budget: see `VectorFile`.
         """
         self.fill_missing(tower, inputs, source, count)
         found = VectorFile(folder, len(inputs), self._width(tower), budget)
         for number, batch in enumerate(batches(inputs, _READ)):
-            # Encodes again what is damaged in the cache.
+            # Vectors that are damaged in the cache are encoded again.
             vectors = self.pictures(batch, source, uncounted) if tower == "vision" else self.titles(batch, uncounted)
             found.put(number * _READ, vectors)
         return found

@@ -18,16 +18,16 @@ _MAPPED_BYTES = 64 << 20
 
 
 class VectorFile:
-    """An (n, width) float32 array in a file. Rows are read like those of an array: `vectors[numbers]`.
+    """An (n, width) float32 array in a file. Rows are indexed like those of an array: `vectors[numbers]`.
 
-    The file has no name, so it is gone when the process ends, however it ends. Only a part of it is mapped at a time,
-    because mapped pages count as memory of the process.
+    The file is unlinked, so the system deletes it when the process ends in any way. Only a part of it is mapped at a
+    time, because mapped pages count as memory of the process.
 
     Args:
-        folder: where the file is; not a folder in memory.
+        folder: the folder of the file; not a folder in memory.
         n: the number of vectors.
-        width: the length of each.
-        budget: how many bytes of vectors may be in memory at a time; readers of many rows keep to it.
+        width: the length of each vector.
+        budget: the most bytes of vectors in memory at a time, which readers of many rows must respect.
     """
 
     def __init__(self, folder: Path, n: int, width: int, budget: int) -> None:
@@ -50,7 +50,7 @@ class VectorFile:
             vectors: (m, width).
 
         Raises:
-            OSError: there is no room for them.
+            OSError: the disk is full.
         """
         os.pwrite(self._file.fileno(), np.ascontiguousarray(vectors, np.float32).data, row * self._row_bytes)
 

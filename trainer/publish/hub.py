@@ -265,10 +265,10 @@ class _Repository:
         """Make a request to the hub, with retries for temporary errors; map the library's errors to ours."""
         for pause in (*self.hub.pauses_s, None):
             try:
-                with _answered_within(seconds):
+                with _with_timeouts(seconds):
                     return do()
             except Exception as error:
-                if pause is None or not _may_pass(error):
+                if pause is None or not _is_temporary(error):
                     # A traceback shows causes, so a cause that contains the token is dropped.
                     told_token = any(self.token in str(cause) for cause in causes_of(error))
                     raise self._mapped(asked, error) from (None if told_token else error)
@@ -305,7 +305,7 @@ class _Repository:
 
 
 @contextmanager
-def _answered_within(seconds: float) -> Iterator[None]:
+def _with_timeouts(seconds: float) -> Iterator[None]:
     """Set a timeout for each read and write of the library's HTTP client, which has none by default."""
     session = get_session()
     before = session.timeout
@@ -321,7 +321,7 @@ def _answer(error: Exception) -> HfHubHTTPError | None:
     return next((cause for cause in causes_of(error) if isinstance(cause, HfHubHTTPError)), None)
 
 
-def _may_pass(error: Exception) -> bool:
+def _is_temporary(error: Exception) -> bool:
     """Whether a retry may succeed."""
     if isinstance(error, OfflineModeIsEnabled):
         return False

@@ -89,7 +89,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     _check_suffix(path)
     drawn = io.BytesIO()
-    with _own_matplotlib():
+    with _default_matplotlib():
         figure.savefig(drawn, format=path.suffix.lower().removeprefix("."))
     try:
         path.write_bytes(drawn.getvalue())
@@ -113,7 +113,7 @@ def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champio
     Returns:
         A figure of two panels: recall@1 of each run, and losses.
     """
-    with _own_matplotlib():
+    with _default_matplotlib():
         from matplotlib.figure import Figure  # noqa: PLC0415 (its first import reads fonts and may log)
 
         figure = Figure(figsize=(11, 7.5), dpi=120, layout="constrained")
@@ -131,7 +131,7 @@ def draw_runs(runs: Sequence[FinishedRun], losses: Losses | None = None, champio
 
 
 @contextmanager
-def _own_matplotlib() -> Iterator[None]:
+def _default_matplotlib() -> Iterator[None]:
     """Use matplotlib's default settings instead of the user's, and silence messages about its font cache."""
     logger = logging.getLogger("matplotlib")
     level = logger.level

@@ -2,7 +2,6 @@ from .calibrating import Calibrated as Calibrated
 from .calibrating import calibration_of as calibration_of
 from .cards import dataset_card as dataset_card
 from .cards import model_card as model_card
-from .encoding import Encoded as Encoded
 from .encoding import encode_pairs as encode_pairs
 from .encoding import settings_to_use as settings_to_use
 from .evaluating import Evaluated as Evaluated
@@ -13,10 +12,10 @@ from .learning import cached_learner as cached_learner
 from .preparing import encode as encode
 from .preparing import mine as mine
 from .preparing import resolved as resolved
+from .record import heartbeat as heartbeat
 from .record import known_at_start as known_at_start
 from .record import mark_stale as mark_stale
 from .record import ran_out_of_memory as ran_out_of_memory
-from .record import signs_of_life as signs_of_life
 from .recorded import export_model as export_model
 from .retraining import Inherited as Inherited
 from .retraining import Retrained as Retrained

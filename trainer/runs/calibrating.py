@@ -131,7 +131,7 @@ def _calibrated(
             return _refitted(learner.candidate(triplets(as_train, mined=False)), rows, groups, progress)
     asked = [at for at, row in enumerate(rows) if row.split == "valid" or not used.trained]
     _require_enough(rows, asked)
-    return Calibrated(calibrate(_as_it_is(database, used.embedder, rows, asked, progress)))
+    return Calibrated(calibrate(_score_held_out(database, used.embedder, rows, asked, progress)))
 
 
 def _require_enough(rows: Sequence[ExampleRow], asked: Sequence[int]) -> None:
@@ -158,7 +158,7 @@ def _refitted(
     return Calibrated(calibrate(parts), tuple(fitted))
 
 
-def _as_it_is(
+def _score_held_out(
     database: Database, embedder: Embedder, rows: Sequence[ExampleRow], asked: Sequence[int], progress: Progress
 ) -> list[HeldOutScores]:
     """Score held-out rows in folds. The model has seen none of them, so each fold uses the same model."""

@@ -94,13 +94,13 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
             return None  # the base model can't be loaded; the champion was scored on cached vectors
         if again is None:
             return None
-        incumbent = again.candidate(rows, _had(run.database, in_use, examples))
+        incumbent = again.candidate(rows, _rows_also_in(run.database, in_use, examples))
     with run.progress.phase("Comparing on held-out folds"):
         old, new = (held_out_ranks(candidate, groups) for candidate in (incumbent, learner.candidate(rows)))
     return decide(None if in_use is None else in_use.id, "cross-validated", paired(old, new, groups))
 
 
-def _had(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRow]) -> Rows:
+def _rows_also_in(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRow]) -> Rows:
     """The indices of the examples that a recorded run also had, unchanged."""
     if recorded.snapshot_id is None:
         return np.arange(0)

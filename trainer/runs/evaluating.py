@@ -71,7 +71,7 @@ def evaluate(
 
     Args:
         database: the store.
-        what: `N`, `N:base`, a folder or a hub name; None for the newest run that is done.
+        what: `N`, `N:base`, a folder or a hub name; None for the newest finished run.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: receives each thumbnail and title.
         test: also score on the test split, which the store counts.

@@ -92,7 +92,7 @@ def end(run: Run, before: Before, after: After, decision: Decision | None) -> bo
         if decision is None or not decision.promote:
             return False
         promoted = replace_champion(session, run.id, None if in_use is None else in_use.id, decision.reason)
-        if not promoted:  # another run has come into use in the meantime, with which this one was not compared
+        if not promoted:  # another run was promoted in the meantime and was not compared with this run
             update_run(session, run.id, decision=None)
         return promoted
 

@@ -29,7 +29,7 @@ __all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_p
 
 
 def goes_on(settings: TrainSettings) -> bool:
-    """Whether a run continues from the champion's weights."""
+    """Whether the run continues from the champion's weights."""
     return settings.start == "champion"
 
 
@@ -70,7 +70,7 @@ def open_learner(
 
 
 def require_processes(settings: TrainSettings, processes: Processes, projections: Sequence[str] = ()) -> None:
-    """Refuse what several processes don't do together.
+    """Refuse work that several processes can't share.
 
     Args:
         settings: the run's settings.
@@ -78,8 +78,7 @@ def require_processes(settings: TrainSettings, processes: Processes, projections
         projections: the names of the projections to train, if nothing else is trained, and they are known.
 
     Raises:
-        BadSetting: only projections are trained, and the processes were started for nothing; or there are more
-            processes than rows in a batch.
+        BadSetting: only projections are trained, which needs one process; or a batch has fewer rows than processes.
     """
     only_projections = projections or settings.train in ("projection", *CLOSED_FORM)
     if only_projections and processes.refuses_projections:
@@ -167,7 +166,7 @@ def _beside_reader(
 def _champions_tensors(database: Database, in_use: TrainingRun, base: LazyModel) -> dict[str, Tensor]:
     if in_use.base_fingerprint != base.facts.fingerprint:
         raise RunUnusable(
-            f"{base.name} is not the base model of the current model, run {in_use.id} (its fingerprint differs); "
+            f"{base.name} is not the base model of the champion, run {in_use.id} (its fingerprint differs); "
             "restore the old model, or use --from base"
         )
     require_no_adapters(in_use)  # checked again, because another champion may have come into use since the start

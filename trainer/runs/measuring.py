@@ -108,9 +108,9 @@ def _score_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Example
     try:
         embedder = embedder_of(run.database, in_use.id, device=run.settings.device)
         source = StoredPictures(run.database)
-        return score_examples(embedder, held_out, source, run.progress, f"the current model, run {in_use.id}")
+        return score_examples(embedder, held_out, source, run.progress, f"the champion, run {in_use.id}")
     except TrainerError as error:
-        run.warn(f"the current model, run {in_use.id}, can't be scored: {error}")
+        run.warn(f"the champion, run {in_use.id}, can't be scored: {error}")
         return None
 
 
@@ -124,7 +124,7 @@ def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Exam
             "its metrics and those of this run, which continues from it," if goes_on(run.settings) else "its metrics"
         )
         run.warn(
-            f"the current model, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
+            f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "
             f"{sum(row.split != 'train' for row in rows)} held-out pairs, which another video had before: {whose} are "
             "too high"
         )

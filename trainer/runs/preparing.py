@@ -79,7 +79,7 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
         known = channel_titles(session)
     channels = tuple(channel_id(name, known) for name in settings.channels)
     model, text_model = settings.model, settings.text_model
-    started_from = _whose_base(database, settings, channels)
+    started_from = _run_of_base(database, settings, channels)
     if started_from is not None:
         model = started_from.base_model
         theirs = run_settings(started_from).text_model_of_base()
@@ -90,17 +90,17 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
             )
         if theirs is not None and not settings.reads():
             text_model = theirs
-    model = _from_anywhere(model, "--model")
+    model = _absolute(model, "--model")
     title_model = settings.title_model
     if settings.compares_titles() and title_model != "base":
-        title_model = _from_anywhere(title_model, "--title-model")
+        title_model = _absolute(title_model, "--title-model")
     elif title_model != "base":
         # This run does not use the title model, so its folder is not checked. A later run in another folder may inherit
         # the setting and use it, so the path is absolute.
         folder = local_folder(title_model)
         title_model = title_model if folder is None else str(folder.absolute())
     if settings.reads() or text_model != DEFAULT_TEXT_MODEL:
-        text_model = _from_anywhere(text_model, "--text-model")
+        text_model = _absolute(text_model, "--text-model")
     precision: Any = pick_precision(settings.precision, device)
     # Closed forms are fitted on the pairs alone. Their negatives only serve exports of the snapshot.
     unused = settings.train in CLOSED_FORM and settings.compares_titles()
@@ -109,7 +109,7 @@ def resolved(database: Database, settings: TrainSettings) -> tuple[TrainSettings
     return replace(chosen, precision=precision, channels=channels), device
 
 
-def _whose_base(database: Database, settings: TrainSettings, channels: Sequence[str]) -> TrainingRun | None:
+def _run_of_base(database: Database, settings: TrainSettings, channels: Sequence[str]) -> TrainingRun | None:
     """The run whose base model is trained: the champion, or run N of `N:base`; None if the model is given by name."""
     if settings.start == "champion":
         with database.read() as session:
@@ -139,7 +139,7 @@ def require_no_adapters(run: TrainingRun) -> None:
         )
 
 
-def _from_anywhere(name: str, option: str) -> str:
+def _absolute(name: str, option: str) -> str:
     """Make a folder's path absolute, so that the run can be loaded from any folder; return a hub name unchanged."""
     folder = model_folder(name, option)
     return name if folder is None else str(folder.absolute())
@@ -234,7 +234,7 @@ def _never(_titles: Sequence[str]) -> Vectors:
 def _title_embedder(
     database: Database, model: LazyModel, titles: list[str], settings: TrainSettings, count: Callable[[int], None]
 ) -> tuple[Callable[[Sequence[str]], Vectors], str]:
-    """Encode the titles that are not cached; return what gives the vectors of some of them, and the fingerprint."""
+    """Encode uncached titles; return a function from titles to vectors, and the title model's fingerprint."""
     if settings.title_model != "base":
         other = TitleModel(database, settings.title_model, model.device)
         embeddings = TitleFeatures(database, other)

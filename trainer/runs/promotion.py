@@ -10,7 +10,7 @@ from store.wording import counted
 if TYPE_CHECKING:
     from trainer.scoring import Paired
 
-__all__ = ["ENOUGH_VALID", "FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured", "named"]
+__all__ = ["ENOUGH_VALID", "FEWEST", "Decision", "by_hand", "decide", "decide_all_known", "decide_unmeasured"]
 
 ENOUGH_VALID = 200
 """The number of valid rows that suffices for a decision: one standard error of a recall is then at most .035."""
@@ -28,7 +28,7 @@ class Decision:
 
 def named(run_id: int | None) -> str:
     """Name the model in use: the champion, or the base model while no run is in use."""
-    return "the base model" if run_id is None else f"the current model (run {run_id})"
+    return "the base model" if run_id is None else f"the champion (run {run_id})"
 
 
 def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decision:
@@ -43,7 +43,7 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         found: the comparison, with the model in use first.
         known: the number of rows that were left out because the champion was trained on their title or thumbnail.
     """
-    less = f" ({known} more left out: the current model was trained on their title or thumbnail)" if known else ""
+    less = f" ({known} more left out: the champion was trained on their title or thumbnail)" if known else ""
     pairs = f"{counted(found.n, 'pair')}{less}"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     decision = Decision(
@@ -69,7 +69,7 @@ def decide_all_known(run_id: int, known: int) -> Decision:
     """Keep the champion, because it was trained on all rows that could tell the two models apart."""
     return Decision(
         False,
-        f"the current model (run {run_id}) was trained on the title or thumbnail of every valid pair ({known}), "
+        f"the champion (run {run_id}) was trained on the title or thumbnail of every valid pair ({known}), "
         "so the two can't be compared; to use this model, run 'thumbtune runs promote'",
     )
 

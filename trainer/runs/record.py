@@ -1,4 +1,4 @@
-"""The row of a running run: records phase times, facts as they become known, signs of life, and how the run ended."""
+"""The row of a running run: records phase times, facts as they become known, heartbeats, and how the run ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from store.training import (
     lock_runs,
     mark_interrupted,
     mark_sweeps_interrupted,
-    say_alive,
+    record_heartbeat,
     start_run,
     this_machine,
     update_run,
@@ -37,7 +37,7 @@ from trainer.settings import FEATURES_IN_MEMORY, TrainSettings
 if TYPE_CHECKING:
     from trainer.cluster import Processes
 
-__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded", "signs_of_life"]
+__all__ = ["Run", "begin", "known_at_start", "mark_stale", "ran_out_of_memory", "recorded", "heartbeat"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Run:
 
 
 def mark_stale(database: Database) -> None:
-    """Mark runs and sweeps as `interrupted` if their process is known to have ended."""
+    """Mark runs and sweeps of ended processes as `interrupted`."""
     with database.write() as session:
         for stale in mark_interrupted(session, has_ended):
             logger.warning("run %d did not record its end; marked as interrupted", stale)
@@ -135,7 +135,7 @@ def recorded(run: Run) -> Iterator[None]:
         TrainerError: the machine ran out of memory.
     """
     try:
-        with signs_of_life(run.database, TrainingRun, run.id), run.database.patient():
+        with heartbeat(run.database, TrainingRun, run.id), run.database.patient():
             yield
     except TrainingInterrupted:
         raise  # the run had ended
@@ -185,7 +185,7 @@ SIGN_OF_LIFE_S = 60.0
 
 
 @contextmanager
-def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> Iterator[None]:
+def heartbeat(database: Database, model: type[TrainingRun | Sweep], row_id: int) -> Iterator[None]:
     """Record every minute, while the block runs, that this process is working on the row."""
     over = threading.Event()
 
@@ -193,11 +193,11 @@ def signs_of_life(database: Database, model: type[TrainingRun | Sweep], row_id: 
         while not over.wait(SIGN_OF_LIFE_S):
             try:
                 with database.write() as session:
-                    say_alive(session, model, row_id)
+                    record_heartbeat(session, model, row_id)
             except StoreError as error:
                 logger.warning("%s %d could not record that it is running: %s", model.__tablename__, row_id, error)
 
-    thread = threading.Thread(target=tell, name="signs of life", daemon=True)
+    thread = threading.Thread(target=tell, name="heartbeats", daemon=True)
     thread.start()
     try:
         yield

@@ -174,7 +174,7 @@ def _train(
     prepared = _prepare(run, model, chosen)
     before = measure_before(run, model, prepared, current, test=test)
     trained = _learn(run, model, chosen, prepared, before)
-    # First, because the work of the training is lost without them if the store can't be written.
+    # Saved first: otherwise, the trained tensors would be lost if the store can't be written.
     path = save(run, trained)
     after = measure_after(run, trained.learner, prepared, before)
     record_scores(run, before, after)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.data import numbers_of
 
-__all__ = ["FOLDS", "Fold", "Paired", "both_ways", "candidate_ranks", "folds", "out_of_fold", "paired"]
+__all__ = ["Fold", "Paired", "both_ways", "candidate_ranks", "folds", "out_of_fold", "paired"]
 
 Vectors = NDArray[np.floating]
 Rows = NDArray[np.intp]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from trainer.data import numbers_of
 
 __all__ = [
-    "CUTOFFS",
     "Comparison",
     "Metric",
     "Ranking",

@@ -29,8 +29,6 @@ from trainer.scoring.metrics import (
 )
 
 __all__ = [
-    "ALL",
-    "DIRECTIONS",
     "Ranked",
     "Score",
     "Scores",
@@ -161,9 +159,9 @@ def score_examples(
         picture_at, title_at = positions_of(digests), positions_of(titles)
         with progress.phase(f"Scoring {what}", len(digests) + len(titles)) as count:
             pictures = embedder.picture_vectors(digests, source, count)
-            pictures = _taken(pictures, [picture_at[row.picture_sha256] for row in rows])
+            pictures = _select_rows(pictures, [picture_at[row.picture_sha256] for row in rows])
             texts = embedder.title_vectors(titles, count)
-            return pictures, _taken(texts, [title_at[row.title] for row in rows])
+            return pictures, _select_rows(texts, [title_at[row.title] for row in rows])
 
     return score_embedded(examples, embed)
 
@@ -201,7 +199,7 @@ def score_embedded(examples: Sequence[ExampleRow], embed: Embed) -> Scores:
         for split in SPLITS:
             rows = [row for row, example in enumerate(chosen) if example.split == split]
             inside = [chosen[row] for row in rows]
-            of_split = _ranked(inside, _taken(pictures, rows), _taken(texts, rows), several)
+            of_split = _ranked(inside, _select_rows(pictures, rows), _select_rows(texts, rows), several)
             scores += of_split[0]
             ranked += of_split[1]
         # Before the next part is embedded.
@@ -218,7 +216,7 @@ def _of_split(examples: Sequence[ExampleRow], split: str) -> Sequence[int]:
     return sorted(rows[at] for at in np.random.default_rng(0).permutation(len(rows))[:MOST_TRAIN])
 
 
-def _taken(vectors: Vectors, rows: Sequence[int]) -> Vectors:
+def _select_rows(vectors: Vectors, rows: Sequence[int]) -> Vectors:
     """Rows of an array; the array itself, without a copy, if these are all of its rows in order."""
     whole = len(rows) == len(vectors) and all(row == at for at, row in enumerate(rows))
     return vectors if whole else vectors[list(rows)]
@@ -252,7 +250,7 @@ def _ranked(
     ranked: list[Ranked] = []
     titles, files = [normalised(row.title) for row in rows], [row.picture_sha256 for row in rows]
     for scope, inside in _scopes(rows, several):
-        seen, said = _taken(pictures, inside), _taken(texts, inside)
+        seen, said = _select_rows(pictures, inside), _select_rows(texts, inside)
         equal, same = [titles[row] for row in inside], [files[row] for row in inside]
         rankings = rank_rows(seen, said, [equal]), rank_rows(said, seen, [equal, same])
         for direction, ranking in zip(DIRECTIONS, rankings, strict=True):

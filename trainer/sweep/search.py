@@ -49,14 +49,14 @@ from trainer.fitting import one_thread
 from trainer.models import open_reader
 from trainer.progress import Progress, Silent
 from trainer.quiet import quiet_libraries
-from trainer.runs import ONE_AT_A_TIME, mark_stale, ran_out_of_memory, resolved, signs_of_life, train
+from trainer.runs import ONE_AT_A_TIME, heartbeat, mark_stale, ran_out_of_memory, resolved, train
 from trainer.settings import READER
 from trainer.sweep.sampling import ask, ask_for
 from trainer.sweep.search_space import Choices, Point, SweepSettings
 from trainer.sweep.standings import Standing, Tried, by_trial, in_order, objective
 from trainer.sweep.trials import Trials
 
-__all__ = ["SweepResult", "SweepSettings", "resume_sweep", "run_sweep"]
+__all__ = ["SweepResult", "resume_sweep", "run_sweep"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _why_not(database: Database, sweep_id: int) -> str:
 def _recorded(database: Database, sweep_id: int) -> Iterator[None]:
     """Record the sweep's end when the block ends; an early end is reported with how to resume."""
     try:
-        with signs_of_life(database, Sweep, sweep_id), database.patient():
+        with heartbeat(database, Sweep, sweep_id), database.patient():
             yield
     except BaseException as error:
         if is_interrupt(error):

@@ -35,7 +35,7 @@ def counting(url: str = "sqlite:///x") -> ModelProcess:
 
 @pytest.mark.processes
 @pytest.mark.parametrize(("kept_s", "number"), [(600.0, 1), (0.0, 3)])
-async def test_an_answer_that_nobody_collects_expires(kept_s: float, number: int) -> None:
+async def test_an_uncollected_answer_expires(kept_s: float, number: int) -> None:
     model = counting()
     questions = Questions(model, 60.0, kept_s)
     try:
@@ -55,7 +55,7 @@ async def test_an_answer_that_nobody_collects_expires(kept_s: float, number: int
     [("sqlite:///x", set()), ("postgresql+psycopg://me:word@host/x", set()),
      ("postgresql+psycopg://me@host/x", {"PGPASSWORD", "PGPASSFILE"})],
 )  # fmt: skip
-async def test_the_model_s_process_gets_no_secret_that_it_does_not_need(
+async def test_the_model_process_gets_only_the_secrets_that_it_needs(
     url: str, kept: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets = {"YOUTUBE_API_KEY", "YOUTUBE_API_KEY_FILE", "THUMBTUNE_DB_FILE", "PGPASSWORD", "PGPASSFILE"}
@@ -96,7 +96,7 @@ def trained(trained_url: str, tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.mark.slow
-def test_a_change_during_a_question_is_in_the_next_answer(trained: Database) -> None:
+def test_a_change_during_a_question_affects_the_next_answer(trained: Database) -> None:
     def change() -> None:
         with trained.write() as session:
             promote(session, 2, "meanwhile")
@@ -111,7 +111,7 @@ def test_a_change_during_a_question_is_in_the_next_answer(trained: Database) -> 
     assert answerer.used(["UC2"]) is answerer.used()
 
 
-def test_the_mark_of_models_changes_with_the_channels(database: Database) -> None:
+def test_the_library_mark_of_models_changes_with_the_channels(database: Database) -> None:
     with database.write() as session:
         add_channel(session, "UC1")
         before = library_mark(session)[1]

@@ -30,7 +30,7 @@ PATHS = (
 )
 
 
-async def test_every_answer_has_the_headers(client: Client) -> None:
+async def test_every_response_has_the_security_headers(client: Client) -> None:
     for path in PATHS:
         answer = await client.get(path)
         for name, value in HEADERS.items():
@@ -41,7 +41,7 @@ async def test_every_answer_has_the_headers(client: Client) -> None:
     assert "data:" not in policy
 
 
-async def test_style_sheets_load_nothing_that_the_policy_refuses(client: Client) -> None:
+async def test_style_sheets_comply_with_the_content_security_policy(client: Client) -> None:
     for path in ("/static/pico.min.css", "/static/page.css"):
         text = (await client.get(path)).text
         assert all(url.startswith("/static/") for url in re.findall(r"""url\(\s*["']?([^"')]*)""", text))
@@ -63,14 +63,14 @@ async def test_pages_have_no_inline_script_or_style(client: Client) -> None:
     ["evil.example", "evil.example:8460", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example",
      "127.0.0.2", "0.0.0.0", "[::1]", "", "local host", "thumbs.example"],
 )  # fmt: skip
-async def test_only_its_own_names_are_answered(client: Client, host: str) -> None:
+async def test_only_known_host_names_are_answered(client: Client, host: str) -> None:
     for path in ("/", "/healthz", "/static/page.js", "/picture/" + "0" * 64):
         answer = await client.get(path, headers={"Host": host})
         assert answer.status in (400, 403), path
         assert "UC1-0" not in answer.text
 
 
-async def test_names_that_are_allowed(filled: object, sqlite_url: str) -> None:
+async def test_allowed_host_names_are_answered(filled: object, sqlite_url: str) -> None:
     async with serving(sqlite_url, allowed_hosts=frozenset({"thumbs.example"})) as client:
         for host in ("thumbs.example", "THUMBS.example:443", "localhost", f"localhost:{client.address.port}"):
             assert (await client.get("/", headers={"Host": host})).status == 200
@@ -95,7 +95,9 @@ async def test_names_that_are_allowed(filled: object, sqlite_url: str) -> None:
         ({"Origin": "http://["}, 403),
     ],
 )
-async def test_only_its_own_pages_may_send_forms(client: Client, headers: dict[str, str], status: int) -> None:
+async def test_forms_are_accepted_from_the_same_origin_only(
+    client: Client, headers: dict[str, str], status: int
+) -> None:
     own = {name: client.url("").rstrip("/") if value == "OWN" else value for name, value in headers.items()}
     for path in ("/match", "/search"):
         assert (await client.ask("POST", path, headers=own, data=b"{}")).status == status
@@ -109,7 +111,7 @@ async def test_other_methods_are_refused(client: Client) -> None:
         assert (await client.ask(method, "/")).status in (403, 405)
 
 
-async def test_a_token_opens_everything_and_nothing_is_open_without(filled: object, sqlite_url: str) -> None:
+async def test_every_page_needs_the_token(filled: object, sqlite_url: str) -> None:
     async with serving(sqlite_url, token=TOKEN) as client:
         for path in ("/", "/runs", "/syncs", "/video/UC1-001", "/picture/" + "0" * 64, "/upload/x", "/none"):
             answer = await client.get(path, allow_redirects=False)
@@ -151,7 +153,7 @@ async def test_a_token_opens_everything_and_nothing_is_open_without(filled: obje
     ],
     ids=["cookie", "next", "type", "utf-8", "gzip", "fields", "half sent"],
 )
-async def test_requests_that_no_browser_sends(
+async def test_malformed_requests_are_refused(
     filled: object, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, request_bytes: bytes, status: int
 ) -> None:
     monkeypatch.setattr("thumbtune.ui.forms.FIELDS_IN_S", 0.2)
@@ -162,7 +164,7 @@ async def test_requests_that_no_browser_sends(
         writer.close()
 
 
-def test_an_address_for_others_needs_a_token_and_a_name() -> None:
+def test_a_public_address_needs_a_token_and_a_host_name() -> None:
     check_settings(PageSettings("sqlite:///x", Listen("127.0.0.1", 1)))
     check_settings(PageSettings("sqlite:///x", Listen("::1", 1)))
     check_settings(PageSettings("sqlite:///x", Listen("192.168.1.5", 1), token=TOKEN))
@@ -188,7 +190,7 @@ def test_an_address_for_others_needs_a_token_and_a_name() -> None:
         ("--listen", "0.0.0.0:0", "--token-file", "good"),
     ],
 )
-def test_options_that_would_let_others_in_are_refused(
+def test_options_that_would_grant_unintended_access_are_refused(
     options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,7 +206,7 @@ def test_options_that_would_let_others_in_are_refused(
     assert TOKEN not in told
 
 
-def test_hosts_and_addresses() -> None:
+def test_host_headers_are_parsed() -> None:
     assert host_name("Example.org:80") == "example.org"
     assert host_name("[::1]:8460") == "::1"
     for strange in ("", "a/b", "a@b", "a:b", "a:99999999", "?", "#"):

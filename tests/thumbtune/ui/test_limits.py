@@ -49,7 +49,7 @@ async def connect(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamW
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET / HTTP/1.1\r\nHost: loc", REQUEST, REQUEST + b"GET /"])
-async def test_who_sends_no_whole_head_is_cut_off(filled: Database, beginning: bytes) -> None:
+async def test_a_client_without_complete_headers_is_disconnected(filled: Database, beginning: bytes) -> None:
     async with serving(str(filled.url), Limits(head_s=0.2)) as client:
         reader, writer = await connect(client)
         writer.write(beginning)
@@ -63,7 +63,9 @@ async def test_who_sends_no_whole_head_is_cut_off(filled: Database, beginning: b
     assert received.endswith(b"ok\n") == beginning.startswith(REQUEST)
 
 
-async def test_who_reads_no_answer_is_cut_off(sqlite_database: Database, large_picture: str) -> None:
+async def test_a_client_that_does_not_read_the_response_is_disconnected(
+    sqlite_database: Database, large_picture: str
+) -> None:
     async with serving(str(sqlite_database.url), Limits(stalled_s=0.3)) as client:
         _, writer = await connect(client)
         writer.write(f"GET {large_picture} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -84,7 +86,7 @@ async def large_picture(sqlite_database: Database) -> str:
     return f"/picture/{hashlib.sha256(content).hexdigest()}"
 
 
-async def test_who_reads_slowly_gets_the_whole_answer(sqlite_database: Database, large_picture: str) -> None:
+async def test_a_slow_client_gets_the_whole_response(sqlite_database: Database, large_picture: str) -> None:
     """Reading takes several times as long as the limits for pauses and for the next head."""
     async with serving(str(sqlite_database.url), Limits(head_s=0.3, stalled_s=1.0)) as client:
         reader, writer = await connect(client)
@@ -101,7 +103,7 @@ async def test_who_reads_slowly_gets_the_whole_answer(sqlite_database: Database,
     assert received == LARGE
 
 
-async def test_who_is_sent_an_answer_does_not_make_room_for_others(
+async def test_a_client_that_is_reading_its_response_is_not_replaced(
     sqlite_database: Database, large_picture: str
 ) -> None:
     async with serving(str(sqlite_database.url), Limits(connections=2)) as client:
@@ -117,7 +119,7 @@ async def test_who_is_sent_an_answer_does_not_make_room_for_others(
         writer.close()
 
 
-async def test_slow_readers_make_room_when_they_hold_all_connections(
+async def test_slow_clients_are_replaced_if_they_hold_all_connections(
     sqlite_database: Database, large_picture: str
 ) -> None:
     async with serving(str(sqlite_database.url), Limits(connections=3)) as client:
@@ -135,7 +137,7 @@ async def test_slow_readers_make_room_when_they_hold_all_connections(
             opened.close()
 
 
-async def test_so_many_connections_and_no_more(filled: Database) -> None:
+async def test_the_number_of_connections_is_limited(filled: Database) -> None:
     async with serving(str(filled.url), Limits(connections=20)) as client:
         opened = [await connect(client) for _ in range(100)]
         async with asyncio.timeout(30):
@@ -154,7 +156,7 @@ async def test_so_many_connections_and_no_more(filled: Database) -> None:
             writer.close()
 
 
-async def test_a_thousand_connections(filled: Database) -> None:
+async def test_a_thousand_connections_do_not_break_the_page(filled: Database) -> None:
     async with serving(str(filled.url)) as client:
         opened = await asyncio.gather(*(connect(client) for _ in range(1000)))
         for _, writer in opened:
@@ -180,7 +182,7 @@ async def test_a_thousand_connections(filled: Database) -> None:
     ],
     ids=["line", "header", "headers", "two hosts", "no host", "tls"],
 )  # fmt: skip
-async def test_heads_that_no_browser_sends(client: Client, head: bytes) -> None:
+async def test_malformed_headers_are_refused(client: Client, head: bytes) -> None:
     reader, writer = await connect(client)
     writer.write(head)
     if head.startswith(b"\x16"):
@@ -195,7 +197,7 @@ async def test_heads_that_no_browser_sends(client: Client, head: bytes) -> None:
     assert (await client.get("/healthz")).text == "ok\n"
 
 
-async def test_forms_that_are_too_large(client: Client) -> None:
+async def test_forms_that_are_too_large_are_refused(client: Client) -> None:
     too_large = b"\x89PNG" + bytes(MAX_BYTES)
     assert (await client.ask("POST", "/search", data=form(too_large))).status == 413
     assert (await client.ask("POST", "/match", data=form(titles="x" * 100_000))).status == 413
@@ -208,7 +210,7 @@ async def test_forms_that_are_too_large(client: Client) -> None:
         assert (await client.ask("POST", "/match", data=body, headers=broken)).status in (200, 400)
 
 
-async def test_pictures_are_checked_as_thumbnails_are(client: Client) -> None:
+async def test_uploads_are_checked_like_thumbnails(client: Client) -> None:
     for content in (b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"no picture", saved("BMP"), saved("TIFF"),
                     saved("PNG", size=(9000, 9000)), draw("red", "bar", 1)[:60]):  # fmt: skip
         answer = await client.ask("POST", "/search", data=form(content))
@@ -217,7 +219,7 @@ async def test_pictures_are_checked_as_thumbnails_are(client: Client) -> None:
     assert (await client.ask("POST", "/search", data=form())).status == 400
 
 
-async def test_pictures_are_kept_in_memory_and_nowhere_else(client: Client, filled: Database, tmp_path: Path) -> None:
+async def test_uploads_are_kept_in_memory_only(client: Client, filled: Database, tmp_path: Path) -> None:
     content = draw("navy", "square", 5, "only here")
     before = sizes(tmp_path)
     answer = await client.ask("POST", "/search", data=form(content), allow_redirects=False)
@@ -230,7 +232,7 @@ async def test_pictures_are_kept_in_memory_and_nowhere_else(client: Client, fill
     assert sizes(tmp_path) == before
 
 
-async def test_old_pictures_are_forgotten_to_make_room() -> None:
+async def test_old_uploads_are_removed_to_make_room() -> None:
     uploads = Uploads()
     async with uploads.opened():
         names = [await uploads.add(draw("red", "bar", number)) for number in range(60)]

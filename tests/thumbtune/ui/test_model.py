@@ -72,7 +72,7 @@ def figures(text: str) -> list[str]:
     return re.findall(r'<span class="figure">(-?[\d.]+)</span>', text)
 
 
-def test_the_web_server_imports_no_model_library_and_the_model_s_process_does(served: tuple[str, int]) -> None:
+def test_only_the_model_process_imports_model_libraries(served: tuple[str, int]) -> None:
     address, pid = served
     answered(address, "/?q=red")
     assert not loads_torch(psutil.Process(pid))
@@ -84,7 +84,7 @@ def test_the_web_server_imports_no_model_library_and_the_model_s_process_does(se
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_search_is_the_command_s(address: str, url: str) -> None:
+def test_a_search_gives_the_results_of_the_command(address: str, url: str) -> None:
     for query, options in (("q=red+circle", ("red circle",)), ("like=UC1-003", ("--like", "UC1-003"))):
         told = command(url, "search", *options, "-k", "48")
         page = answered(address, f"/?{query}")
@@ -98,7 +98,7 @@ def test_a_search_is_the_command_s(address: str, url: str) -> None:
     assert figures(answered(address, "/?q=red&channel=UC2&from=2024-01-03&to=2024-01-03")) != []
 
 
-def test_a_match_is_the_command_s(address: str, url: str) -> None:
+def test_a_match_gives_the_results_of_the_command(address: str, url: str) -> None:
     told = command(url, "match", "UC1-003", *IDEAS, "--channel", "UC1")
     page = answered(address, "/match?" + urlencode([("v", "UC1-003"), *(("t", title) for title in IDEAS)]))
     rows = re.findall(r'<th scope="row"><bdi dir="auto">(.*?)</bdi>', page)
@@ -117,7 +117,7 @@ def test_a_match_is_the_command_s(address: str, url: str) -> None:
     assert f"{told['position']} of {told['of']}" in answered(address, f"{shared}&channel=all")
 
 
-def test_three_thumbnails_and_fifty_titles(address: str) -> None:
+def test_three_thumbnails_match_fifty_titles(address: str) -> None:
     asked = [("v", f"UC1-00{n}") for n in range(4)] + [("t", f"title {n}") for n in range(55)]
     page = answered(address, "/match?" + urlencode(asked))
     assert page.count('<th scope="row">') == 50 + 3, "and what the three are called now"
@@ -126,7 +126,7 @@ def test_three_thumbnails_and_fifty_titles(address: str) -> None:
     assert "5 were left out" in page
 
 
-def test_runs_are_the_command_s(address: str, url: str) -> None:
+def test_runs_are_equal_to_those_of_the_command(address: str, url: str) -> None:
     told = command(url, "runs")["runs"]
     page = parsed(fetch(address, "/runs")[1])
     assert len(told) == 2
@@ -144,7 +144,7 @@ def test_runs_are_the_command_s(address: str, url: str) -> None:
     assert set(worst) <= {target.removeprefix("/video/") for target in shown.links("/video/")}
 
 
-def test_a_comparison_is_the_command_s(address: str, url: str) -> None:
+def test_a_comparison_gives_the_results_of_the_command(address: str, url: str) -> None:
     told = command(url, "runs", "compare", "1:base", "2")
     page = parsed(answered(address, "/runs/compare?a=1:base&b=2"))
     test = told["mcnemar"]
@@ -158,7 +158,7 @@ def test_a_comparison_is_the_command_s(address: str, url: str) -> None:
         assert "Traceback" not in text
 
 
-def test_a_video_s_place_and_neighbours(address: str, url: str) -> None:
+def test_a_video_shows_its_rank_and_neighbours(address: str, url: str) -> None:
     told = command(url, "match", "UC1-003", "x")["current"][0]
     page = parsed(answered(address, "/video/UC1-003"))
     assert f"{told['position']} of {told['of']}" in page.text
@@ -166,7 +166,7 @@ def test_a_video_s_place_and_neighbours(address: str, url: str) -> None:
     assert {f"/video/{row['video_id']}" for row in near} <= set(page.links("/video/"))
 
 
-def test_no_page_tells_a_path_or_where_models_are(address: str, url: str) -> None:
+def test_no_page_shows_a_local_path(address: str, url: str) -> None:
     answered(address, "/?q=red")
     for path in ("/", "/?q=red", "/video/UC1-001", "/match", "/runs", "/runs/1", "/runs/2/promote", "/syncs", "/none"):
         text = unescape(fetch(address, path)[1])
@@ -174,7 +174,7 @@ def test_no_page_tells_a_path_or_where_models_are(address: str, url: str) -> Non
             assert private not in text, (path, private)
 
 
-def test_the_model_s_process_is_started_again_when_it_was_killed(served: tuple[str, int]) -> None:
+def test_a_killed_model_process_is_restarted(served: tuple[str, int]) -> None:
     address, pid = served
     answered(address, "/?q=red")
     killed = model_process(pid)
@@ -205,7 +205,7 @@ def test_pages_answer_while_the_model_is_busy(served: tuple[str, int]) -> None:
     assert figures(answered(address, "/?q=slow"))
 
 
-def test_promoting_needs_a_reason_and_is_recorded(address: str, url: str) -> None:
+def test_a_promotion_needs_a_reason_and_is_recorded(address: str, url: str) -> None:
     assert 'action="/runs/2/promote"' in fetch(address, "/runs/2/promote")[1]
     kind = {"Content_Type": "application/x-www-form-urlencoded"}
     assert fetch(address, "/runs/2/promote", "POST", b"reason=+", **kind)[0] == 400
@@ -257,7 +257,7 @@ def test_read_only_changes_nothing(url: str) -> None:
     assert after.id == before.id
 
 
-async def test_a_model_without_its_files_says_so(url: str, tmp_path: Path) -> None:
+async def test_a_model_with_missing_files_gives_an_error(url: str, tmp_path: Path) -> None:
     shutil.copytree(Path(url.removeprefix("sqlite:///")).parent, tmp_path / "lost")
     lost = f"sqlite:///{tmp_path / 'lost' / 'thumbtune.db'}"
     with open_database(lost) as database, database.write() as session:

@@ -34,7 +34,7 @@ def shown(text: str) -> list[str]:
     return [target.removeprefix("/video/") for target in parsed(text).links("/video/")]
 
 
-async def test_the_library_is_read_page_by_page(client: Client, filled: Database) -> None:
+async def test_the_library_has_pages(client: Client, filled: Database) -> None:
     seen: list[str] = []
     path = "/"
     pages = 0
@@ -53,7 +53,7 @@ async def test_the_library_is_read_page_by_page(client: Client, filled: Database
     assert pages == 2
 
 
-async def test_videos_without_a_date_come_last_and_pages_go_on_among_them(sqlite_database: Database) -> None:
+async def test_videos_without_a_date_come_last_and_are_paged_too(sqlite_database: Database) -> None:
     with sqlite_database.write() as session:
         add_channel(session)
         for number in range(60):
@@ -65,7 +65,7 @@ async def test_videos_without_a_date_come_last_and_pages_go_on_among_them(sqlite
     assert shown(first.text) + shown(second.text) == ["dated", *(f"undated-{number:02}" for number in range(60))]
 
 
-async def test_filters_by_channel_kind_split_and_date(client: Client, filled: Database) -> None:
+async def test_the_library_filters_by_channel_kind_split_and_date(client: Client, filled: Database) -> None:
     with filled.write() as session:
         session.execute(update(Video).where(Video.id == "UC1-003").values(split="test"))
         session.execute(update(Video).where(Video.id == "UC1-004").values(kind="short", picture_sha256=None))
@@ -86,7 +86,7 @@ async def test_filters_by_channel_kind_split_and_date(client: Client, filled: Da
 
 
 @pytest.mark.processes  # of the model, which the page of a video asks
-async def test_a_video_with_its_versions(client: Client, filled: Database) -> None:
+async def test_a_video_page_shows_its_versions(client: Client, filled: Database) -> None:
     answer = await client.get("/video/UC1-005")
     assert answer.status == 200
     page = parsed(answer.text)
@@ -105,7 +105,7 @@ async def test_a_video_with_its_versions(client: Client, filled: Database) -> No
         assert (await client.get(missing)).status == 404, missing
 
 
-async def test_thumbnails_are_the_store_s_bytes_and_never_change(client: Client) -> None:
+async def test_thumbnails_are_served_unchanged_and_cached_forever(client: Client) -> None:
     path = re.search(r"/picture/[0-9a-f]{64}", (await client.get("/")).text)
     assert path is not None
     async with client.session.get(client.url(path[0])) as answer:
@@ -124,7 +124,7 @@ async def test_thumbnails_are_the_store_s_bytes_and_never_change(client: Client)
         assert "immutable" not in answer_to.headers["Cache-Control"]
 
 
-async def test_strangers_titles_are_text(sqlite_database: Database) -> None:
+async def test_untrusted_titles_are_escaped(sqlite_database: Database) -> None:
     with sqlite_database.write() as session:
         add_channel(session, title="<b>Channel</b>\u202e")
         for number, title in enumerate(TITLES):
@@ -143,7 +143,7 @@ async def test_strangers_titles_are_text(sqlite_database: Database) -> None:
     assert all(have.get("dir") == "auto" for have in parsed(texts[0]).all("bdi"))
 
 
-async def test_syncs_units_and_failures(client: Client, filled: Database) -> None:
+async def test_the_syncs_page_shows_units_and_failures(client: Client, filled: Database) -> None:
     now = utc_now()
     with filled.write() as session:
         session.add(
@@ -166,7 +166,7 @@ async def test_syncs_units_and_failures(client: Client, filled: Database) -> Non
     assert "/srv" not in page.text
 
 
-async def test_syncs_are_those_of_watch(filled: Database) -> None:
+async def test_the_next_syncs_are_those_of_watch(filled: Database) -> None:
     pytest.importorskip("prometheus_client")
     from collector.watch import parse_duration  # noqa: PLC0415 (an extra)
 
@@ -206,7 +206,7 @@ async def test_each_key_has_its_own_units(filled: Database) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_an_empty_store_says_what_to_do(database: Database, path: str) -> None:
+async def test_an_empty_store_shows_the_next_command(database: Database, path: str) -> None:
     async with serving(url_of(database)) as client:
         answer = await client.get(path)
     assert answer.status == 200
@@ -217,7 +217,7 @@ async def test_an_empty_store_says_what_to_do(database: Database, path: str) -> 
 
 
 @pytest.mark.processes  # of the model, which the page of a video asks
-async def test_a_locked_and_a_newer_store_on_both_databases(
+async def test_a_locked_and_a_newer_store_show_an_error_on_both_databases(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with database.write() as session:
@@ -263,9 +263,7 @@ def locked(database: Database) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", [*PATHS[:1], *PATHS[2:], "/video/x", "/picture/" + "0" * 64])
-async def test_a_store_that_is_missing_comes_later_and_a_newer_one(
-    tmp_path: Path, migrated_file: Path, path: str
-) -> None:
+async def test_a_store_can_appear_after_the_page_was_started(tmp_path: Path, migrated_file: Path, path: str) -> None:
     file = tmp_path / "a place" / "thumbtune.db"
     file.parent.mkdir()
     async with serving(f"sqlite:///{file}") as client:
@@ -290,7 +288,7 @@ async def test_a_store_that_is_missing_comes_later_and_a_newer_one(
         assert "pip install --upgrade thumbtune" in newer.text
 
 
-async def test_what_is_no_store_and_a_url_that_is_none(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_store_and_an_invalid_url_show_an_error(tmp_path: Path) -> None:
     file = tmp_path / "thumbtune.db"
     file.write_text("no database at all " * 100)
     for url in (f"sqlite:///{file}", "mysql://me:secret@host/x", "postgresql://me:secret@127.0.0.1:1/x"):

@@ -17,13 +17,13 @@ from thumbtune.ui.showing import base_name, plain_title, secrets_hidden
 
 
 @given(st.text())
-def test_no_title_has_control_or_reordering_characters_left(text: str) -> None:
+def test_control_and_reordering_characters_are_replaced_in_titles(text: str) -> None:
     for char in plain_title(text):
         assert unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp")
         assert char not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def test_ordinary_titles_stay_as_they_are() -> None:
+def test_ordinary_titles_are_unchanged() -> None:
     for title in ("A & B <c>", "日本語の題名", "עברית\u200f!", "שָׁלוֹם", "👩‍👩‍👧 family", "café"):
         assert plain_title(title) == title
     assert plain_title("abc\u202etxt.exe") == "abc⟨U+202E⟩txt.exe"
@@ -43,11 +43,11 @@ def test_ordinary_titles_stay_as_they_are() -> None:
         ("1/2 of and/or https://example.org/a/b stay", "1/2 of and/or https://example.org/a/b stay"),
     ],
 )
-def test_messages_tell_no_path_password_or_key(told: str, shown: str) -> None:
+def test_messages_contain_no_path_password_or_key(told: str, shown: str) -> None:
     assert secrets_hidden(told) == shown
 
 
-def test_a_folder_with_spaces_is_hidden_where_it_is_known(tmp_path: Path) -> None:
+def test_a_known_folder_with_spaces_is_hidden(tmp_path: Path) -> None:
     store = Path("/srv/my own data/store")
     assert secrets_hidden(f"there is no store at {store}/thumbtune.db; sync", [store]) == (
         "there is no store at thumbtune.db; sync"
@@ -56,13 +56,13 @@ def test_a_folder_with_spaces_is_hidden_where_it_is_known(tmp_path: Path) -> Non
         assert str(known) + "/" not in secrets_hidden(f"{known}/a b/c is gone")
 
 
-def test_base_models_are_named_without_what_leads_to_them() -> None:
+def test_local_base_models_are_shown_without_their_path() -> None:
     assert base_name("/srv/models/encoder") == "encoder"
     assert base_name("sentence-transformers/clip-ViT-B-32") == "sentence-transformers/clip-ViT-B-32"
     assert base_name("./models/encoder/") == "encoder"
 
 
-def test_titles_of_a_form_and_ids_in_addresses() -> None:
+def test_form_titles_and_ids_in_urls_are_parsed() -> None:
     assert read_titles(" a \r\n\r\nb\rc\na\0\n") == (["a", "b", "c"], 0)
     titles, left_out = read_titles("\n".join(map(str, range(60))))
     assert (len(titles), left_out) == (50, 10)
@@ -77,11 +77,11 @@ def test_titles_of_a_form_and_ids_in_addresses() -> None:
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/a\nb", ""])
-def test_logging_in_leads_nowhere_else(target: str) -> None:
+def test_login_redirects_only_to_this_server(target: str) -> None:
     assert safe_next(target) == "/"
 
 
-def test_charts_of_nothing_and_of_one_step() -> None:
+def test_charts_without_data_and_with_one_step() -> None:
     assert recall_chart([], []) is None
     assert loss_chart([(0.1, 1.0)]) is None
     drawn = loss_chart([(at / 1000, float(1000 - at)) for at in range(1000)])

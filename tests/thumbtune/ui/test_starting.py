@@ -18,7 +18,7 @@ from tests.thumbtune.ui.serving import fetch, page_process
 pytestmark = pytest.mark.processes
 
 
-def test_a_signal_ends_it_in_order(filled: Database) -> None:
+def test_a_signal_stops_the_server_cleanly(filled: Database) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with page_process(str(filled.url)) as (address, pid):
             assert fetch(address, "/healthz")[:2] == (200, "ok\n")
@@ -26,7 +26,7 @@ def test_a_signal_ends_it_in_order(filled: Database) -> None:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-def test_an_address_that_is_taken(filled: Database) -> None:
+def test_an_address_in_use_is_an_error(filled: Database) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [
             sys.executable,
@@ -43,7 +43,7 @@ def test_an_address_that_is_taken(filled: Database) -> None:
     assert "--listen" in done.stderr
 
 
-def test_watch_serves_it_beside_its_own_addresses(filled: Database, tmp_path: Path) -> None:
+def test_watch_serves_the_page_and_its_own_endpoints(filled: Database, tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client")
     environment = {**os.environ, "THUMBTUNE_DB": str(filled.url), "YOUTUBE_API_KEY": "x" * 39,
                    "THUMBTUNE_API_URL": "http://127.0.0.1:1", "THUMBTUNE_FEED_URL": "http://127.0.0.1:1"}  # fmt: skip
