@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, inspect, text
 
 import migrations
 from store.db.schema_check import broken_references
 from store.errors import DatabaseUnavailable, NotAStore, StoreError, StoreTooNew, StoreTooOld
 from store.wording import counted
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 __all__ = ["alembic_config", "bring_up_to_date", "current_revision", "head_revision", "require_current"]
 
@@ -26,6 +26,8 @@ _ADVISORY_LOCK = 7_468_756_662
 
 def alembic_config(connection: Connection | None = None) -> Config:
     """Build Alembic's configuration in code, because the wheel ships the scripts but no ini file."""
+    from alembic.config import Config  # noqa: PLC0415 (only migrations need it; importing takes a tenth of a second)
+
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
     if connection is not None:
@@ -35,9 +37,8 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 @cache
 def _known_revisions() -> tuple[str, ...]:
-    """All revisions, oldest first."""
-    scripts = ScriptDirectory.from_config(alembic_config())
-    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
+    """All revisions, oldest first, from the names of the scripts: `m0001_what.py` is revision `0001`."""
+    return tuple(sorted(path.name[1:5] for path in Path(migrations.__file__).parent.glob("versions/m[0-9]*.py")))
 
 
 def head_revision() -> str:
@@ -47,7 +48,10 @@ def head_revision() -> str:
 
 def current_revision(connection: Connection) -> str | None:
     """Return the database's revision, or None if it was never migrated."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def require_current(engine: Engine) -> None:
@@ -80,6 +84,8 @@ def bring_up_to_date(engine: Engine, *, create: bool = True, target: str = "head
         return
     if revision is None and not create:
         raise DatabaseUnavailable("the database is empty; run 'thumbtune sync CHANNEL' first")
+    from alembic import command  # noqa: PLC0415 (as above)
+
     with _exclusive(engine) as connection:
         # Another process may have migrated while this process waited for the lock; Alembic reads the revision again.
         _checked_revision(connection)

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Column, Connection, inspect
 from sqlalchemy.exc import SAWarning
 
@@ -23,6 +21,10 @@ def schema_problems(connection: Connection) -> tuple[str, ...]:
     Other tables and views are ignored, and so are indexes and columns that a user added to thumbtune's tables, except
     a NOT NULL column without a default, which makes every insert fail.
     """
+    # Only `db check` and backups need Alembic's comparison. Importing it takes a tenth of a second.
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+
     options = {"compare_type": True, "include_name": _is_compared, "include_object": _is_own}
     context = MigrationContext.configure(connection, opts=options)
     with warnings.catch_warnings():

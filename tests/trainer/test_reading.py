@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from store.db import Database, rows_as_dicts
+from store.training import read_words_of
 from trainer.errors import ReaderMissing
 from trainer.models import reading
 from trainer.models.reading import LONGEST_SIDE, LONGEST_TEXT, Found, RapidReader, joined, read_words
@@ -123,6 +124,17 @@ def test_words_are_not_stored_if_not_requested(database: Database) -> None:
     read_words(database, letters, DIGESTS, letters, lambda _n: None, keep=False)
     with database.read() as session:
         assert rows_as_dicts(session, "SELECT * FROM thumbnail_words") == []
+
+
+def test_a_picture_that_is_not_kept_is_read_once_by_a_process(database: Database) -> None:
+    letters = Letters()
+    letters.name = "letters, in memory"
+    first = read_words(database, letters, DIGESTS[:3], letters, lambda _n: None, keep=False)
+    counted: list[int] = []
+    assert read_words(database, letters, DIGESTS[:4], letters, counted.append) == {**first, DIGESTS[3]: "word 3"}
+    assert (letters.loaded, sum(counted)) == (DIGESTS[:4], 4)
+    with database.read() as session:
+        assert read_words_of(session, letters.name, DIGESTS) == {**first, DIGESTS[3]: "word 3"}
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from torch.nn.functional import gelu, normalize
 
 from store.errors import panics_as_errors
 from trainer.models.encoder import as_text, title_vectors
-from trainer.models.plain_layers import Weights, attended, few_threads, linear_layer, normed, same
+from trainer.models.plain_layers import Weights, attended, few_threads, is_narrow, linear_layer, normed, same
 from trainer.progress import uncounted
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ class PlainBert:
         """
         tokenizer = self._tokenizer()
         parts = [tokenizer.encode(as_text(text).strip()).ids for text in texts]
-        with Weights(self.folder / "model.safetensors") as weights, torch.no_grad(), few_threads(self.config):
+        with (
+            Weights(self.folder / "model.safetensors") as weights,
+            torch.no_grad(),
+            few_threads(is_narrow(self.config)),
+        ):
             # One text at a time, so that padding and its mask are not needed.
             return np.stack([normalize(self._mean(tokens, weights), dim=0).numpy() for tokens in parts])
 

@@ -25,7 +25,7 @@ from torch.nn.functional import conv2d, gelu
 
 from store.errors import panics_as_errors
 from trainer.models.encoder import as_text
-from trainer.models.plain_layers import Weights, attended, few_threads, linear_layer, normed, same
+from trainer.models.plain_layers import Weights, attended, few_threads, is_narrow, linear_layer, normed, same
 from trainer.models.towers import Towers
 
 __all__ = ["PlainClip"]
@@ -80,7 +80,7 @@ class PlainClip:
         about = self._tower("vision")
         size = int(about["patch_size"])
         picture_vectors = torch.stack([self._prepared(image) for image in images])
-        with self._weights("vision_model") as weights, torch.no_grad(), few_threads(about):
+        with self._weights("vision_model") as weights, torch.no_grad(), few_threads(is_narrow(about)):
             patches = conv2d(picture_vectors, weights("embeddings.patch_embedding.weight"), stride=size).flatten(2).mT
             first = weights("embeddings.class_embedding").expand(len(images), 1, -1)
             x = torch.cat([first, patches], dim=1) + weights("embeddings.position_embedding.weight")
@@ -92,7 +92,7 @@ class PlainClip:
         """Run the text tower on titles: (n, width) float32, before the projection. Raises the errors of `pictures`."""
         about = self._tower("text")
         parts = [self._tokens(as_text(title)) for title in titles]
-        with self._weights("text_model") as weights, torch.no_grad(), few_threads(about):
+        with self._weights("text_model") as weights, torch.no_grad(), few_threads(is_narrow(about)):
             # One title at a time, so that padding and its mask are not needed.
             return np.concatenate([_float32(self._text(tokens, weights, about)) for tokens in parts])
 

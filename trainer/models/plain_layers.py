@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
 
-__all__ = ["Weights", "attended", "few_threads", "linear_layer", "normed", "same"]
+__all__ = ["Weights", "attended", "few_threads", "is_narrow", "linear_layer", "normed", "same"]
 
 Vectors = NDArray[np.float32]
 
@@ -47,11 +47,16 @@ class Weights:
         return tensor.float()
 
 
+def is_narrow(about: Mapping[str, Any]) -> bool:
+    """Whether one thread suffices for a transformer with this configuration."""
+    return int(about["hidden_size"]) < _NARROW
+
+
 @contextmanager
-def few_threads(about: Mapping[str, Any]) -> Iterator[None]:
-    """Limit torch to one thread for a narrow transformer. `about` is its configuration."""
+def few_threads(small: bool) -> Iterator[None]:
+    """Limit torch to one thread if the matrix products are small."""
     threads = torch.get_num_threads()
-    if int(about["hidden_size"]) < _NARROW:
+    if small:
         torch.set_num_threads(1)
     try:
         yield

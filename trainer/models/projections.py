@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from trainer.models.families import TEXT, VISUAL, projections_of
+from trainer.models.plain_layers import few_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,6 +24,8 @@ __all__ = ["Projections"]
 Vectors = NDArray[np.float32]
 
 _BLOCK_ROWS = 4096
+_SMALL = 1 << 28
+"""Multiplications that one thread does in about 10 ms. A second thread would mostly wait."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Projections:
 
 def _projected(pooled: Vectors, weight: Tensor) -> Vectors:
     """Project and normalise, one block of rows at a time."""
-    with torch.no_grad():
+    with torch.no_grad(), few_threads(pooled.size * len(weight) < _SMALL):
         parts = [
             normalize(torch.from_numpy(pooled[start : start + _BLOCK_ROWS]) @ weight.T, dim=1).numpy()
             for start in range(0, len(pooled), _BLOCK_ROWS)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -40,6 +41,9 @@ _DISTRIBUTION = "rapidocr-onnxruntime"
 # Version of `joined` and its limits: increased when the saved words change with the same OCR.
 _JOINING = 1
 _BATCH = 8
+_MOST_UNSAVED = 1000
+_unsaved: WeakKeyDictionary[Database, dict[tuple[str, str], str]] = WeakKeyDictionary()
+"""{(reader, digest): words} that were not written to a store: the page and `match` need those of a file again."""
 
 Count = Callable[[int], None]
 
@@ -199,7 +203,8 @@ def read_words(
 ) -> Mapping[str, str]:
     """Return the words on thumbnails. Words that are not in the store yet are read now.
 
-    New words are written to the store batch by batch, so that an interrupted reading continues where it stopped.
+    New words are written to the store batch by batch, so that an interrupted reading continues where it stopped. Others
+    stay in memory.
 
     Args:
         database: the store.
@@ -216,14 +221,20 @@ def read_words(
         BadPicture: a thumbnail can't be decoded.
         ReaderMissing: see `RapidReader`.
     """
-    distinct = list(dict.fromkeys(digests))
+    distinct, unsaved = list(dict.fromkeys(digests)), _unsaved.setdefault(database, {})
     with database.read() as session:
         words = read_words_of(session, reader.name, distinct)
     count(len(words))
     for batch in batches([digest for digest in distinct if digest not in words], _BATCH):
-        read = {digest: reader.read(image) for digest, image in zip(batch, source.load(batch), strict=True)}
+        known = {digest: unsaved[reader.name, digest] for digest in batch if (reader.name, digest) in unsaved}
+        unread = [digest for digest in batch if digest not in known]
+        read = {digest: reader.read(image) for digest, image in zip(unread, source.load(unread), strict=True)}
         if keep and not database.unwritable:
-            database.transact(partial(write_words, reader=reader.name, texts=read, at=utc_now()))
-        words.update(read)
-        count(len(read))
+            database.transact(partial(write_words, reader=reader.name, texts=read | known, at=utc_now()))
+        else:
+            if len(unsaved) > _MOST_UNSAVED:
+                unsaved.clear()
+            unsaved.update({(reader.name, digest): text for digest, text in read.items()})
+        words.update(read | known)
+        count(len(batch))
     return words
