@@ -34,7 +34,7 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
+@click.option("--test", is_flag=True, help="Also score the test split; the store counts how often.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
 @click.option(
