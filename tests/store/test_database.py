@@ -317,7 +317,7 @@ def test_a_deadlock_is_an_error(migrated_postgres_url: str) -> None:
     for thread in threads:
         thread.join(60)
     database.close()
-    assert len(refused) == 1, "the other one gets both"
+    assert len(refused) == 1, "the other transaction gets both locks"
     assert "(deadlock detected)" in refused[0]
 
 
@@ -329,7 +329,7 @@ def test_the_driver_gets_the_limits_that_detect_an_unreachable_server(migrated_p
         assert isinstance(driver, psycopg.Connection)
         told = driver.info.get_parameters()
     database.close()
-    assert told["keepalives_idle"] == "5", "the URL's own"
+    assert told["keepalives_idle"] == "5", "the limits in the URL take precedence"
     assert (told["keepalives_interval"], told["keepalives_count"], told["tcp_user_timeout"]) == ("10", "3", "60000")
     assert told["connect_timeout"] == "10"
 
@@ -374,7 +374,7 @@ def test_a_newer_store_without_a_write_ahead_log_is_unchanged(tmp_path: Path) ->
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root can write any file")
 def test_a_read_only_file_is_an_error_for_writers(tmp_path: Path) -> None:
     path = tmp_path / "fixed.db"
     open_database(f"sqlite:///{path}").close()

@@ -105,7 +105,7 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
         "THUMBTUNE_THUMBNAIL_HOSTS",
         "THUMBTUNE_DB",
     }
-    assert exports["THUMBTUNE_DB"] == "sqlite:///thumbtune-stand-in.db", "never the store that is the default"
+    assert exports["THUMBTUNE_DB"] == "sqlite:///thumbtune-stand-in.db", "never the default store"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -166,7 +166,7 @@ def test_the_text_output_of_train(thumbtune: Run, clip: Path, tmp_path: Path) ->
     assert "base recall@1" in done.stdout
     assert "thumbtune-models/run-1-" in done.stdout
     known = ("Opening", "Encoding", "Embedding", "Choosing", "Comparing", "Training")
-    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library speaks"
+    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library prints"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
     assert thumbtune("-q", *train_arguments(clip)).stderr == ""
     assert "equal the recorded figures" in thumbtune("evaluate").stdout

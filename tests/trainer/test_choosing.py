@@ -34,7 +34,7 @@ def settled(settings: TrainSettings, groups: list[str]) -> TrainSettings:
 
 def test_more_epochs_are_chosen_if_they_help() -> None:
     chosen = settled(STEPS, GROUPS)
-    assert chosen == settled(STEPS, GROUPS), "the same rows and seed choose the same"
+    assert chosen == settled(STEPS, GROUPS), "the same rows and seed give the same choice"
     assert chosen.epochs is not None
     assert 2 < chosen.epochs <= 32
     assert settled(replace(STEPS, epochs=3), GROUPS).epochs == 3

@@ -127,8 +127,8 @@ def test_an_exported_model_is_a_base_model_with_the_same_projections(
     features = count_features(filled)
     second = train(filled, settings(tmp_path / "exported"))
     assert second.base.table() == first.tuned.table()
-    assert second.total == first.total, "no further matrix is added"
-    assert count_features(filled) == features, "what comes before the matrices is the same"
+    assert second.total == first.total, "no additional matrix is inserted"
+    assert count_features(filled) == features, "the towers are unchanged"
 
 
 @pytest.mark.parametrize("family", ["siglip", "siglip2", "siglip2-naflex"])

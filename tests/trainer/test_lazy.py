@@ -255,7 +255,7 @@ def test_a_title_model_and_a_clip_model_of_one_folder_have_separate_rows(databas
     assert loads(database, clip)
     first = TitleModel(database, str(clip), "cpu")
     assert (first.fingerprint, first.width) == (lazy(database, clip).facts.fingerprint, 16)
-    assert not loads(database, clip), "each has its row"
+    assert not loads(database, clip), "each has its own row"
     again = TitleModel(database, str(clip), "cpu")
     assert (again.fingerprint, again.width) == (first.fingerprint, 16)
     vectors = again.vectors(NAMES, lambda _n: None)

@@ -224,7 +224,7 @@ def test_results_are_recorded_for_each_channel(sqlite_database: Database, settin
     assert any("UC3 has only one pair" in text for text in result.warnings)
     only = train(sqlite_database, settings_for(channels=("@uc2",)))
     assert only.examples == {"train": 14, "valid": 3, "test": 3}
-    assert only.tuned.table(scope="UC2") == {}, "one channel: the figures are under `all`"
+    assert only.tuned.table(scope="UC2") == {}, "with one channel, all metrics are in the scope `all`"
 
 
 def test_three_pairs_can_be_trained_on_with_warnings(sqlite_database: Database, settings_for: Make) -> None:
@@ -484,7 +484,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
     try:
         alive = train(filled, settings_for())
         with filled.read() as session:
-            assert get_run(session, 1).status == "running", "a living run is left alone"
+            assert get_run(session, 1).status == "running", "a run of a living process is not marked"
             assert get_run(session, 1).pid == process.pid
     finally:
         process.send_signal(signal.SIGKILL)
