@@ -80,9 +80,9 @@ def train(
     engine = engine_of(options, place)
     settings = TrainSettings(**options)
     if place is not None and place.rank > 0:
-        from trainer.cluster import follow  # noqa: PLC0415 (loads torch)
+        from trainer.cluster import run_worker  # noqa: PLC0415 (loads torch)
 
-        return follow(place, settings.device, app.open_database)
+        return run_worker(place, settings.device, app.open_database)
     with ExitStack() as open_until:
         processes: Processes | None = None
         if place is not None:
