@@ -32,8 +32,8 @@ __all__ = [
     "begin_run",
     "find_channel",
     "known_channel",
-    "with_owner_key",
     "save_description",
+    "with_owner_key",
 ]
 
 DEFAULT_MIN_DURATION_S = 181
