@@ -87,7 +87,7 @@ async def test_two_channels_can_swap_handles(database: Database) -> None:
 
 
 async def test_youtube_decides_between_two_stored_channels_with_one_handle(database: Database) -> None:
-    """As earlier versions may have stored them."""
+    """Earlier versions may have stored such channels."""
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(database, server, "@tests", "@other")

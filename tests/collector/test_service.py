@@ -273,7 +273,7 @@ async def test_a_quota_spent_at_the_end_of_a_day_does_not_pause_the_next_day(sql
         clock.time = midnight - timedelta(seconds=1)
 
         def http() -> Http:
-            """The first sync ends on the day after the one that it began on."""
+            """The first sync ends on the day after its start."""
             if clock.time >= midnight:
                 server.quota.limit = None
             clock.time = max(clock.time, midnight + timedelta(seconds=1))

@@ -23,7 +23,7 @@ from store.types import LONG_AGO
 REVISIONS = tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())[::-1]
 NOW = "2024-01-02 03:04:05.000000"
 
-# Rows for each revision in SQL, never by the models, which are the current ones.
+# Rows for each revision, in SQL: the models are those of the current revision.
 ROWS = {
     "0001": [
         "INSERT INTO channel (id, title, uploads_playlist_id, min_duration_s, thumbnail_size, added_at)"

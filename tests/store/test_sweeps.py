@@ -175,7 +175,7 @@ def test_sweeps_of_ended_processes_are_marked(database: Database) -> None:
 
 
 def test_a_sweep_that_ends_while_it_is_checked_keeps_its_end(migrated_postgres_url: str) -> None:
-    """On SQLite a writer is alone. Here one may end its sweep, and then its process, after the sweep was read."""
+    """On PostgreSQL, a process may end its sweep, and then exit, after another process has read the sweep."""
     with closing(open_database(migrated_postgres_url)) as database:
         with database.write() as session:
             ended, killed = start(session), start(session)

@@ -85,7 +85,7 @@ class Shell:
         )
 
     def start_training(self) -> subprocess.Popen[str]:
-        """Start a retraining that lasts for ever; return when it trains."""
+        """Start a retraining that does not end; return when it trains."""
         steps = ("--train", "projection", "--epochs", "1000000")
         process = self.start("retrain", "--no-sync", "--force", *self.model, *steps)
         assert process.stderr is not None

@@ -497,7 +497,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
 
 
 def test_a_run_that_ends_while_it_is_checked_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
-    """SQLite has one writer. On PostgreSQL, a process may end its run, and then itself, after the run was read."""
+    """On PostgreSQL, a process may end its run, and then exit, after another process has read the run."""
     with closing(open_database(migrated_postgres_url)) as database:
         look_while_one_ends(database, settings_for())
 
