@@ -451,7 +451,7 @@ def test_a_store_that_was_moved_keeps_its_models(
 
 
 def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
-    """Start a real process that trains for ever; return when its run has recorded steps."""
+    """Start a real process that does not stop training; return when its run has recorded steps."""
     code = f"""
 import sys
 from store.db import open_database
