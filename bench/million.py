@@ -1,4 +1,4 @@
-"""Select, split, mine, train, evaluate and export many pairs: seconds and peak memory of each step.
+"""Select, split, mine, train, evaluate, search and export many pairs: seconds and peak memory of each step.
 
     python -m bench.million [--pairs 100000] [--postgres] [--only "first snapshot"] [--json]
 
@@ -183,6 +183,7 @@ _WHOLE_RUNS = (
     "train --train cca",
     "train --train ridge",
     "evaluate",
+    "search",
 )
 STEPS: dict[str, Callable[[str, Path], str]] = {
     "first snapshot": snapshot,

@@ -1,4 +1,4 @@
-"""Whole runs on many pairs, for `bench.million`: synthetic vectors in the store's cache, training, and evaluation.
+"""Whole runs on many pairs, for `bench.million`: synthetic vectors in the cache, training, evaluation, and search.
 
 The base model has ViT-L/14's widths and one layer: its towers never run, because all vectors are in the cache.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from bench.models import model_folder
 from store.db import open_database
 from store.training import current_pairs
+from thumbtune.answers.modelled import Answerer
 from trainer.models import Features, open_model
 from trainer.quiet import quiet_libraries
 from trainer.runs import evaluate, train
@@ -76,11 +77,19 @@ def _evaluated(url: str, _folder: Path) -> str:
     return f"{found.name}, valid recall@1 {recall:.3f}; equal to the recorded figures: {found.matches}"
 
 
+def _searched(url: str, folder: Path) -> str:
+    settings = _settings(folder, "projection")
+    with open_database(url) as database:
+        found = Answerer(database, settings.model, "cpu").search("word1 word2 word3", 10)
+    return f"{len(found.library.pairs):,} thumbnails, the best scores {found.found[0].score:.3f}"
+
+
 STEPS: dict[str, Callable[[str, Path], str]] = {
     "fill the cache": fill_cache,
     "train --train projection": _trained("projection"),
     "train --train cca": _trained("cca"),
     "train --train ridge": _trained("ridge"),
     "evaluate": _evaluated,
+    "search": _searched,
 }
 """Functions that take the store's URL and a folder, and return the result in words."""
