@@ -89,7 +89,7 @@ def count_features(database: Database) -> int:
 
 @pytest.mark.parametrize("family", [*FAMILIES, "qwen3-vl"])
 @pytest.mark.parametrize("what", ["cca", "projection"])
-def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
+def test_a_run_keeps_two_projections_and_its_export_gives_the_recorded_scores(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str, what: str
 ) -> None:
     result = train(filled, settings(folder_of(family), train=what, epochs=3, lr=None))

@@ -517,7 +517,7 @@ def look_while_one_ends(database: Database, settings: TrainSettings) -> None:
         assert [run.status for run in list_runs(session)] == ["done", "interrupted"]
 
 
-def test_runs_of_other_machines_are_left_alone(filled: Database, settings_for: Make) -> None:
+def test_runs_of_other_machines_are_not_marked(filled: Database, settings_for: Make) -> None:
     columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
     with filled.write() as session:
         for host in (f"other-{this_machine()}", this_machine()):
