@@ -1,4 +1,4 @@
-# Each target sets itself up: Python 3.11 or later and network access to a package index are all it needs.
+# Each target installs its requirements. It needs only Python 3.11 or later and access to a package index.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,10 +13,10 @@ FAST := not slow and not postgres and not processes
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## Make .venv with everything in it, as locks/ has it
+install: $(INSTALLED) ## Create .venv with all locked packages
 
-# pip comes first: the lock's pip knows dependency groups, and hashes in constraints. Then torch's CPU build, where pip
-# finds one; else PyPI's build, with the CUDA libraries that it needs.
+# pip is installed first, because the lock's pip supports dependency groups and hashes in constraints. Then torch's CPU
+# build if pip finds it, otherwise PyPI's build with its CUDA libraries.
 $(INSTALLED): pyproject.toml $(wildcard locks/*.txt)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip $(PIP_INSTALL) --require-hashes -r locks/bootstrap.txt
@@ -28,23 +28,23 @@ $(INSTALLED): pyproject.toml $(wildcard locks/*.txt)
 lock: $(INSTALLED) ## Write locks/ from pyproject.toml; UPGRADE=1: with the newest versions
 	$(BIN)/python tools/write_lock.py $(if $(UPGRADE),--upgrade)
 
-lock-check: $(INSTALLED) ## locks/ fits pyproject.toml
+lock-check: $(INSTALLED) ## Check that locks/ fits pyproject.toml
 	$(BIN)/python tools/write_lock.py --check
 
-demo: $(INSTALLED) ## The main job on the embedded default: no key, and no network once installed
+demo: $(INSTALLED) ## Run the demo: no key, and no network once it is installed
 	$(BIN)/thumbtune demo
 
-demo-channel: demo ## The same, then with a real channel, if ../shared/channel has one
+demo-channel: demo ## Run the demo, also on the real channel in ../shared/channel if it exists
 	[ ! -d ../shared/channel ] || $(BIN)/thumbtune demo --channel ../shared/channel
 
-# Files in the order of their names, not those with the fewest tests last: these take the longest.
+# Files in the order of their names. By default, files with the fewest tests run last, and these take the longest.
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## The whole test suite
+test: $(INSTALLED) ## Run all tests
 	$(BIN)/$(PYTEST)
 
-# Playwright drives Debian's chromium: its own would be downloaded from elsewhere than a package index.
-test-browser: $(VENV)/.browser ## The page in a real browser; installs chromium with apt where it is missing and can be
+# Playwright uses Debian's chromium, because its own is not available from a package index.
+test-browser: $(VENV)/.browser ## Test the page in a real browser; installs a missing chromium with apt if possible
 	$(BIN)/pytest tests_browser
 
 $(VENV)/.browser: $(INSTALLED) pyproject.toml
@@ -54,16 +54,16 @@ $(VENV)/.browser: $(INSTALLED) pyproject.toml
 		echo "no chromium: the tests that need it are skipped; name one in THUMBTUNE_CHROMIUM"
 	@touch $@
 
-test-fast: $(INSTALLED) ## The tests that take no PostgreSQL, no processes and no long time: under 2 minutes on 2 cores
+test-fast: $(INSTALLED) ## Run the tests that need no PostgreSQL, start no processes and are not slow: under 2 minutes on 2 cores
 	$(BIN)/$(PYTEST) -m '$(FAST)'
 
-# New transitive packages warn about what old direct ones do: that is no fault of ours.
-test-lowest: $(LOWEST)/.installed ## The fast tests, those of hostile models among them, with the lowest versions that pyproject.toml allows
+# New indirect dependencies warn about uses in old direct dependencies, which are not errors of thumbtune.
+test-lowest: $(LOWEST)/.installed ## Run the fast tests and those of hostile models with the lowest versions that pyproject.toml allows
 	$(LOWEST)/bin/$(PYTEST) -m '$(FAST)' -W default::DeprecationWarning -W default::FutureWarning
 
-install-lowest: $(LOWEST)/.installed ## Make the environment of test-lowest
+install-lowest: $(LOWEST)/.installed ## Create the environment of test-lowest
 
-# uv can resolve to the lowest versions, and keeps the torch that is installed already: the lock's CPU build, if there is one.
+# uv can resolve to the lowest versions. It keeps the installed torch: the lock's CPU build, if pip found it.
 $(LOWEST)/.installed: pyproject.toml locks/torch-cpu.txt | $(INSTALLED)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(BIN)/pip --python $(LOWEST) $(PIP_INSTALL) --require-hashes --no-deps -r locks/torch-cpu.txt || echo "taking torch from PyPI"
@@ -72,44 +72,44 @@ $(LOWEST)/.installed: pyproject.toml locks/torch-cpu.txt | $(INSTALLED)
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --no-deps --no-build-isolation -e .
 	@touch $@
 
-lint: $(INSTALLED) ## Style
+lint: $(INSTALLED) ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(INSTALLED) ## mypy --strict
+types: $(INSTALLED) ## Check types (mypy --strict)
 	$(BIN)/mypy
 
-imports: $(INSTALLED) ## Arrows between the packages
+imports: $(INSTALLED) ## Check the imports between packages
 	$(BIN)/lint-imports --no-cache
 
 docs: $(INSTALLED) ## Write docs/commands.md from --help and docs/store.md from the models
 	$(BIN)/python tools/write_command_reference.py
 	$(BIN)/python tools/write_store_reference.py
 
-docs-check: $(INSTALLED) ## The generated documents are up to date
+docs-check: $(INSTALLED) ## Check that the generated documents are up to date
 	$(BIN)/python tools/write_command_reference.py --check
 	$(BIN)/python tools/write_store_reference.py --check
 
-wheel-check: $(INSTALLED) ## Build the wheel and use it in an empty environment, without the training stack
+wheel-check: $(INSTALLED) ## Build the wheel, and test it in an empty environment without the training stack
 	$(BIN)/python tools/check_wheel.py
 
-# The generator is in an environment of its own: it lists what .venv has, and is no part of it.
-sbom: $(INSTALLED) ## Write build/sbom.json: all that .venv has, with versions and licences, in CycloneDX's format
+# The generator is in a separate environment, so that it is not part of the list of .venv.
+sbom: $(INSTALLED) ## Write build/sbom.json: all packages of .venv with versions and licences, in CycloneDX's format
 	$(PYTHON) -m venv --clear build/sbom-venv
 	$(BIN)/pip --python build/sbom-venv $(PIP_INSTALL) --require-hashes -r locks/sbom.txt
 	build/sbom-venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file build/sbom.json $(BIN)/python
 
-bench: $(INSTALLED) ## Every speed figure, measured against the recipe; BENCH_FULL=1: ViT-L/14 too
+bench: $(INSTALLED) ## Run all benchmarks; BENCH_FULL=1 also measures ViT-L/14
 	$(BIN)/python -m bench $(if $(BENCH_FULL),--full)
 
-reliability: $(INSTALLED) ## Do the damage that thumbtune promises to outlive, and print what came of it; takes a while
+reliability: $(INSTALLED) ## Inject faults, and print a table of guarantees and results; takes minutes
 	$(BIN)/python -m bench.reliability
 
-scale: $(INSTALLED) ## Test what is promised for many machines, on a small scale
+scale: $(INSTALLED) ## Test the promises for many machines and pairs, on a small scale
 	$(BIN)/python -m bench.scale
 
-check: lint types imports docs-check lock-check test test-lowest wheel-check ## All that CI runs, but the demo
+check: lint types imports docs-check lock-check test test-lowest wheel-check ## Everything that CI runs, except the demo
 
-clean: ## Remove what the targets made
+clean: ## Remove everything that the targets created
 	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

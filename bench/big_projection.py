@@ -1,11 +1,11 @@
-"""Memory and time of training projections on more vectors than fit in memory.
+"""Memory (GB) and time (seconds) of training projections on more vectors than fit in memory.
 
     python -m bench.big_projection [--pairs 1000000] [--batch-size 16] [--budget 2e9] [--folder DIR] [--json]
 
-The vectors are made up: 1,024 numbers of a thumbnail and 768 of a title, as ViT-L/14 has them, in files of 7.2 GB for
-10^6 pairs. Each way of training runs in a process of its own on the same files: steps over one epoch, `cca` and
-`ridge`. Memory is the peak resident memory of the whole process. Only the fit is measured, not the reading of features
-from the store, and not the scoring.
+The vectors are synthetic, with the widths of ViT-L/14: 1,024 numbers per thumbnail and 768 per title, in files of 7.2
+GB for 10^6 pairs. Each training method runs in a separate process on the same files: steps over one epoch, `cca` and
+`ridge`. Memory is the peak resident memory of the process. Only the fit is measured, not reading features from the
+store, and not scoring.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _AT_ONCE = 1 << 14
 
 
 def run(clock: Clock, *, train: str, pairs: int, batch_size: int, budget: float, folder: str) -> dict[str, Any]:
-    """Make the files of vectors and train once; called in a process of its own."""
+    """Write the files of vectors and train once, in a separate process."""
     import numpy as np  # noqa: PLC0415 (a child's imports are timed)
     import torch  # noqa: PLC0415
 

@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(catalogue: Catalogue, url: str, *, with_reader: bool) -> str:
-    """Train, then match the newest videos: the cells of the table."""
+    """Train, and match the newest videos; return the cells of the table."""
     newest = hold_back(catalogue)
     with StandIn(catalogue) as server:
         sync(catalogue, server, url)

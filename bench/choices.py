@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def line(database: Database, question: str, answer: str, settings: dict[str, Any], seeds: list[int]) -> str:
-    """Train once for each seed; return the table's row."""
+    """Train once for each seed; return the row of the table."""
     tuned, base, n = [], 0.0, 0
     for seed in seeds:
         wanted = TrainSettings(

@@ -3,8 +3,8 @@
     python -m bench.encoding [--model vit-b-32] [--row forward] [--repeats 5]
 
 `trainer.models.features` encodes the channel's thumbnails and titles from a store without cached vectors: reading,
-decoding, preprocessing and both towers. The lower bound is `bench.matrix_products`: only the matrix products of these
-forward passes. Each repetition measures all of them one after another; a row's ratio is the median over the
+decoding, preprocessing and both towers, in seconds. The lower bound is `bench.matrix_products`: only the matrix
+products of these forward passes. Each repetition measures both, one after another. A row's ratio is the median over the
 repetitions.
 """
 

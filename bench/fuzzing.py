@@ -292,7 +292,7 @@ SETTING_NAMES = ("auto_map", "tokenizer_name_or_path", "transformers_weights", "
 
 
 def _model(dice: random.Random) -> None:
-    """Change the configurations of a model's folder; what is accepted must still be of the folder."""
+    """Change the configurations of a model's folder. If it is accepted, it must refer only to files of the folder."""
     files = dict(MODEL)
     for _ in range(dice.randint(1, 3)):
         name, other = dice.choice(list(files)), dice.choice((*VALUES, *ELSEWHERE))

@@ -48,7 +48,7 @@ SEEDS = range(5)
 
 @dataclass(frozen=True)
 class Averaged(Fitter):
-    """Averages the projections that several seeds give."""
+    """Averages the projections of several seeds."""
 
     def fit(self, rows: PooledTriplets, groups: Sequence[str], on_step: OnStep) -> Projections:
         """Fit with each seed, and average the weights."""

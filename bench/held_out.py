@@ -4,12 +4,12 @@
 
 Syncs each channel from a stand-in server into a separate store. Its rows of the train and valid splits are divided into
 five folds, several times. Models that were fitted without a row's group rank the titles for its thumbnail (`match`) and
-the thumbnails for its title (`search`). The test split is never used. The candidates are those of all train and valid
-rows; for `in fold`, only the titles of the fold, a fifth as many. The interval is a bootstrap over groups; the standard
-deviation is only that of the divisions. Also prints the seconds of each stage.
+the thumbnails for its title (`search`); the figures are recall@1. The test split is never used. The candidates are
+those of all train and valid rows or, for `in fold`, only the fold's titles, a fifth as many. The interval is computed
+by bootstrap over groups; the standard deviation is that over the divisions. Also prints the seconds of each stage.
 
-With `--without-words`, the text on the thumbnails of folders is blurred first: a substitute for a channel that has no
-text on its thumbnails, with the titles of one that has.
+With `--without-words`, the text on the thumbnails of folders is blurred first. This is a substitute for a channel
+without text on its thumbnails.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def measure(database: Database, name: str, repeats: int, stages: Stages) -> None
 
 
 def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict[str, Candidate]:
-    """Encode the rows with the demo encoder and the reader, and return what is compared."""
+    """Encode the rows with the demo encoder and the reader; return the models to compare."""
     base, reader = open_model(database, str(ENCODER), "cpu"), ReaderModel(database, "cpu")
     settings = TrainSettings(model=str(ENCODER), train=RIDGE)
     seen = stages.timed("encode with the demo encoder", lambda: pooled(database, base, chosen, settings))

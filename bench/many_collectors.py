@@ -1,10 +1,10 @@
-"""Many channels of several owners, synced by several `watch` on one PostgreSQL store.
+"""Sync many channels of several owners with several `watch` processes on one PostgreSQL store; rates per second.
 
     python -m bench.many_collectors [--channels 300] [--videos 20] [--processes 3] [--owners 10] [--json]
 
 Runs the real commands against the stand-in server, and checks the content of the store and the units of each key. Then
-all channels become due again at once; a `watch` is killed in the middle of its syncs, and others take them over.
-A part of `bench.scale`, too.
+all channels become due again at once, one `watch` is killed during its syncs, and the other processes take them over.
+This is also a part of `bench.scale`.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def collect(folder: Path, *, quick: bool = False) -> list[Row]:
 
 
 def measure(folder: Path, channels: int, videos: int, processes: int, owners: int) -> list[Row]:
-    """Sync all channels twice by several processes; return what was found.
+    """Sync all channels twice with several processes; return the rows of the table.
 
     Args:
         folder: an empty folder.
         channels: the number of channels.
         videos: the number of videos of each channel.
         processes: the number of `watch` processes.
-        owners: the number of owners, each with an own key and an equal share of the channels.
+        owners: the number of owners. Each has its own key and an equal share of the channels.
     """
     catalogues = tuple(_catalogue(number, videos) for number in range(channels))
     keys = {catalogue.channel_id: f"key-{number % owners}" for number, catalogue in enumerate(catalogues)}
@@ -110,7 +110,7 @@ def _jpeg() -> bytes:
 
 
 def _picture(video_id: str) -> bytes:
-    """A thumbnail that differs from all others only by a comment, because drawing each would take most of the time."""
+    """A thumbnail that differs from the others only by a comment, because drawing each would take most of the time."""
     comment = video_id.encode()
     return _jpeg()[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + _jpeg()[2:]
 
@@ -138,7 +138,7 @@ def _start(folder: Path, environment: dict[str, str], *words: str) -> subprocess
 
 
 def _watch(folder: Path, environment: dict[str, str], database: Database, processes: int, *, after: int = 0) -> None:
-    """Run several `watch` until each channel has a finished sync with an id above `after`."""
+    """Run several `watch` processes until each channel has a finished sync with an id above `after`."""
     running = [_start(folder, environment, *_WATCH) for _ in range(processes)]
     channels = sum(1 for line in (folder / "channels").read_text().splitlines() if line)
     deadline = time.monotonic() + MOST_S
@@ -158,16 +158,16 @@ def _watch(folder: Path, environment: dict[str, str], database: Database, proces
 
 @dataclass(frozen=True)
 class _Killed:
-    """A process that was killed: when, and {sync: channel} that it was working on."""
+    """A killed process: the time of the kill, and {sync: channel} of its unfinished syncs."""
 
     at: datetime
     channels: dict[int, str]
 
 
 def _kill_one(folder: Path, environment: dict[str, str], database: Database, after: int) -> _Killed:
-    """Start a `watch`, and end it in the middle of its syncs once it has finished one.
+    """Start a `watch`, and kill it during its syncs after it has finished one sync.
 
-    Every second one of these syncs then looks like that of a machine that was lost `LEASE` ago.
+    Every second unfinished sync is then changed to look like a sync of a machine that was lost `LEASE` ago.
     """
     process = _start(folder, environment, *_WATCH)
     query = select(SyncRun.id, SyncRun.channel_id).where(SyncRun.status == "running", SyncRun.pid == process.pid)
@@ -237,7 +237,7 @@ def _content(database: Database, catalogues: tuple[Catalogue, ...], what: str) -
 
 
 def _units(database: Database, server: StandIn, keys: dict[str, str], videos: int, what: str) -> Row:
-    """A channel costs 1 unit to add, and 1 for each 50 entries of its list and for each 50 videos."""
+    """The expected units of a channel: 1 to add it, 1 per 50 entries of its playlist, and 1 per 50 videos."""
     each = 1 + 2 * -(-videos // 50)
     with database.read() as session:
         query = select(QuotaDay.key_fingerprint, func.sum(QuotaDay.units)).group_by(QuotaDay.key_fingerprint)
@@ -273,7 +273,7 @@ def _at_once(database: Database, killed: _Killed, what: str) -> Row:
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure, and print a table; return 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("channels", 300), ("videos", 20), ("processes", 3), ("owners", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -2,9 +2,9 @@
 
     python -m bench.million [--pairs 100000] [--postgres] [--only "first snapshot"] [--json]
 
-The store has real tables, filled by bulk inserts: channels of 1,000 videos, distinct titles, made-up sketches, and
-thumbnails of 1 kB. Vectors are made up: 384 values of a title for mining and recall, and 1,024 and 768 values of a
-pair for whole runs, as ViT-L/14 has them. Each step is a separate process.
+The tables are filled by bulk inserts: channels of 1,000 videos, distinct titles, synthetic sketches, and thumbnails of
+1 kB. Vectors are synthetic: 384 values per title for mining and recall, and 1,024 and 768 values per pair for whole
+runs, as for ViT-L/14. Each step is a separate process.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _rows(numbers: range, generator: np.random.Generator) -> dict[type[Base], li
 
 
 def vectors(n: int, seed: int = 0) -> Vectors:
-    """Return made-up vectors of length 1 around sqrt(n) themes: (n, 384) float32."""
+    """Return synthetic vectors of length 1 around sqrt(n) themes: (n, 384) float32."""
     generator = np.random.default_rng(seed)
     themes = generator.standard_normal((max(1, int(n**0.5)), WIDTH), dtype=np.float32)
     found = generator.standard_normal((n, WIDTH), dtype=np.float32)
@@ -146,7 +146,7 @@ def mining(url: str, _folder: Path) -> str:
 
 
 def recall(url: str, _folder: Path) -> str:
-    """Rank the titles of the test split for each of its thumbnails, and find the metrics."""
+    """Rank the titles of the test split for each of its thumbnails, and compute the metrics."""
     with open_database(url) as database, database.read() as session:
         number = newest_snapshot(session)
         assert number is not None
@@ -196,7 +196,7 @@ STEPS: dict[str, Callable[[str, Path], str]] = {
 
 
 def one(step: str, url: str, folder: Path) -> dict[str, Any]:
-    """Do a step in this process; return its seconds, processor seconds and peak memory, libraries included."""
+    """Run a step in this process; return its seconds, processor seconds and peak memory, including libraries."""
     start, cpu = time.perf_counter(), time.process_time()
     told = STEPS[step](url, folder)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
@@ -240,7 +240,7 @@ def main() -> None:
 
 
 def measured(step: str, url: str, folder: Path) -> dict[str, Any]:
-    """Do a step in a process of its own; return the result of `one`."""
+    """Run a step in a separate process; return the result of `one`."""
     command = [sys.executable, "-m", "bench.million", "--one", step, url, str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=os.environ)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Whole runs on many pairs, for `bench.million`: made-up vectors in the cache, training, evaluation, and search.
+"""Whole runs on many pairs, for `bench.million`: synthetic vectors in the cache, training, evaluation, and search.
 
 The base model has ViT-L/14's widths and one layer: its towers never run, because all vectors are in the cache.
 """
@@ -60,7 +60,7 @@ def _trained(how: str) -> Callable[[str, Path], str]:
         with open_database(url) as database:
             with database.read() as session:
                 pairs = len(current_pairs(session))
-            # In proportion, so that memory at 10^6 pairs can be computed from less: then it is the default.
+            # In proportion to the pairs, so that memory for 10^6 pairs can be computed; with 10^6, it is the default.
             held = FEATURES_IN_MEMORY * pairs // 10**6
             result = train(database, _settings(folder, how), features_in_memory=held)
         phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items() if seconds >= 1)

@@ -1,11 +1,11 @@
-"""Read the words of a channel's thumbnails from different frames: how well they find the title, and how long it takes.
+"""Read the words on a channel's thumbnails in different frames: recall@1 of the title, and seconds per thumbnail.
 
     python -m bench.ocr [--channel DIR ...] [--repeats 1] [--only WORD]
 
-The reader sees whole thumbnails. The other frames are what a CLIP model of 224 pixels sees of them: the centre crop,
-and the whole picture squashed. Nothing is trained: each thumbnail of the train and valid splits is ranked among the
-titles of all of them. Reads every thumbnail `--repeats` times from each frame, in one process and one thread, and
-prints the fastest. Processor seconds depend less on what else the machine does than wall seconds.
+The reader sees whole thumbnails. The other frames are the input of a CLIP model of 224 pixels: the centre crop, and the
+squashed thumbnail. Nothing is trained: each thumbnail of the train and valid splits is ranked among the titles of both
+splits. Each thumbnail is read `--repeats` times from each frame, in one process and one thread; the fastest is printed.
+Processor seconds are less affected by other work on the machine than wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def ranks_of_words(database: Database, reader: FramedReader, chosen: Selection) 
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:
-    """The middle square, scaled to `side` pixels: with 224, what CLIP's preprocessing leaves."""
+    """The middle square, scaled to `side` pixels: with 224, the result of CLIP's preprocessing."""
     return ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
 
 

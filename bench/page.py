@@ -1,11 +1,11 @@
-"""The page on a large channel, once its model is warm: a search by text, and titles matched with a thumbnail.
+"""Milliseconds of a text search and of a match on the page, for a large channel and a loaded model.
 
     python -m bench.page [--videos 20000] [--titles 10] [--queries 20] [--model FOLDER | vit-b-32]
 
-Syncs a channel of that many videos, with distinct thumbnails and titles, and serves the page on it. The model is
-the demo's unless another is named: `vit-b-32` has the true size and random weights. Nothing is trained. Each question
-differs from the others, as while a title is edited: one of the titles is new. The time is from a request on loopback to
-the end of the whole page.
+Syncs a channel of that many videos, with distinct thumbnails and titles, and serves the page on it. The model is the
+demo encoder, or `--model`; `vit-b-32` has the real size and random weights. Nothing is trained. In each query, the text
+or one of the titles is new, as while a user edits a title. The time is from a request on loopback to the end of the
+page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_MS = {"search": 100.0, "match": 150.0}
 
 
 async def ask(session: aiohttp.ClientSession, path: str, query: list[tuple[str, str]]) -> float:
-    """Milliseconds of the request that is answered; those that are told to wait are not counted."""
+    """Return the milliseconds of the request with the answer. Earlier requests that show progress are not counted."""
     while True:
         started = time.perf_counter()
         async with session.get(path, params=query) as answer:
@@ -45,7 +45,7 @@ async def ask(session: aiohttp.ClientSession, path: str, query: list[tuple[str, 
 
 
 async def measure(store: str, model: str | None, titles: int, queries: int) -> dict[str, list[float]]:
-    """Milliseconds of each question; the first of each kind, which loads the model, comes before and is not counted."""
+    """Return the milliseconds of each query. The first query of each kind, which loads the model, is not counted."""
     settings = PageSettings(store, Listen("127.0.0.1", 0), model=model)
     spent: dict[str, list[float]] = {"search": [], "match": []}
     async with serve_page(settings) as address, aiohttp.ClientSession(f"http://{address}") as session:

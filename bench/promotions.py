@@ -1,11 +1,11 @@
-"""How often a model comes into use that is worse than its base model on other videos of the same channel.
+"""How often a model is promoted that is worse than its base model on other videos of the same channel.
 
     python -m bench.promotions [--channel DIR ...] [--drawn] [--draws 20] [--only WORD]
 
-Draws small channels from a channel's train and valid rows, trains on each, and applies four rules: the trained model
-always comes into use; it does if it is better on a valid split of 15 % of the rows; if it is better by
-cross-validation, as `train` decides; or only if the 95 % interval of the difference is above 0. The other rows, which
-no rule has seen, tell whether the model is better: they are ranked among their own titles. The test split is not used.
+Draws small channels from a channel's train and valid rows, trains on each, and applies four rules. The trained model is
+promoted: always; if it is better on a valid split of 15 % of the rows; if it is better by cross-validation, as `train`
+decides; or if the 95 % interval of the difference is above 0. The other rows, which no rule used, are ranked among
+their own titles, and show whether the model is really better. The test split is not used.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def drawn(groups: Groups, size: int, generator: np.random.Generator) -> Drawn:
 
 
 def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) -> tuple[dict[str, bool], float]:
-    """Apply the rules: whether each takes the model, and the change of recall@1 on the other rows."""
+    """Apply the rules; return whether each promotes the model, and the change of recall@1 on the other rows."""
     inside = [groups[row] for row in channel.rows]
     with one_thread():
         old, new = (held_out_ranks(at_rows(one, channel.rows), inside) for one in (base, model))
@@ -103,7 +103,7 @@ def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) ->
 
 
 def at_rows(candidate: Candidate, rows: Rows) -> Candidate:
-    """The same model, of some rows only."""
+    """The same model with only some of the rows."""
     return Candidate(part_of(candidate.rows, rows), candidate.projections, candidate.fitter)
 
 

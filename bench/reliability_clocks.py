@@ -1,4 +1,4 @@
-"""Two collectors whose clocks are an hour apart, and a clock that is put back after a sync."""
+"""Two collectors with clocks an hour apart, and a clock that is put back after a sync."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _start(shell: Shell, hours: int, *words: str, elsewhere: bool = False) -> su
 
 
 def sync_beside(url: str, hours: int, *, elsewhere: bool) -> list[str]:
-    """Sync, and meanwhile again with another clock; return the violations of the guarantee."""
+    """Run two concurrent syncs with different clocks; return the violations of the guarantee."""
     hang = Fault("hang", path="/youtube/v3/playlistItems", after=1, times=1, delay_s=60)
     with StandIn(channel(VIDEOS), faults=Faults([hang])) as server:
         shell = Shell.of(url, server)
@@ -81,7 +81,7 @@ def sync_beside(url: str, hours: int, *, elsewhere: bool) -> list[str]:
 
 
 def sync_later(folder: Path, hours: int) -> list[str]:
-    """Sync with a clock that is then corrected; return the violations of the guarantee."""
+    """Sync before and after a correction of the clock; return the violations of the guarantee."""
     wrong, stores = [], []
     for name, first_hours in (("clean", 0), ("corrected", hours)):
         url = sqlite_url(folder, f"{name}{hours}")

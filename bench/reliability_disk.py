@@ -77,7 +77,7 @@ class Resumed:
 
     Args:
         words: the command.
-        kilobytes: the disk's size, besides the store's if that is on the disk.
+        kilobytes: the disk's size, in addition to the size of a store on the disk.
         on_disk: whether the store is on the full disk; else only the target is.
         from_start: whether the store on the disk is new.
     """

@@ -130,7 +130,7 @@ def filled_template(folder: Path) -> Iterator[Template]:
 def interrupt_command(
     template: Template, folder: Path, name: str, signals: Signals, *, after_s: float, gap_s: float = 0
 ) -> list[str]:
-    """Send signals to a command, look at what is left, and run it again; return the violations of the guarantee.
+    """Send signals to a command, check the remaining files, and run it again; return the violations of the guarantee.
 
     Args:
         template: what to copy.
@@ -176,7 +176,7 @@ def _handles_signals(pid: int) -> bool:
 
 
 def _is_right(name: str, done: Ended) -> bool:
-    """Whether a command ended as documented: with 0 if it was done before, else with 3 and one line."""
+    """Whether a command ended as documented: with 0 if it was already done, otherwise with 3 and one line."""
     if "Traceback" in done.err:
         return False
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
@@ -186,7 +186,7 @@ def _is_right(name: str, done: Ended) -> bool:
 
 
 def _partials(folder: Path) -> list[str]:
-    """Files and folders whose names say that they are unfinished."""
+    """Files and folders with names of unfinished files."""
     names = [path.name for path in folder.rglob("*")]
     partial = (name for name in names if name.endswith((".partial", ".new")) or name.startswith(".thumbtune-"))
     return [name for name in partial if name != ".thumbtune-export"]

@@ -1,4 +1,4 @@
-"""Model folders of hostile strangers: each is refused with one line, runs nothing, and asks the hub for nothing."""
+"""Hostile model folders: each is refused in one line, runs no code, and causes no request to the hub."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _good(folder: Path) -> Path:
 
 @contextmanager
 def _hub() -> Iterator[tuple[str, list[str]]]:
-    """A hub that has nothing: its URL, and the paths that it was asked for."""
+    """Serve an empty hub; yield its URL and the requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Several people on one store at once, and a PostgreSQL server that restarts again and again during training."""
+"""Several people on one store at once, and a PostgreSQL server that restarts repeatedly during training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ AWAY_S = 3.0
 
 
 def use_at_once(shell: Shell, folder: Path, commands: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Run commands at once in a folder, beside `watch`; return the violations of the guarantee."""
+    """Run commands concurrently in a folder, together with `watch`; return the violations of the guarantee."""
     watch = start(shell, folder, WATCH)
     started = [
         (words[:2], start(shell, folder, tuple(word.format(number=number) for word in words)))
@@ -124,7 +124,7 @@ def _promotions(url: str) -> int:
 
 @contextmanager
 def _postgres() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Start a PostgreSQL server; yield its URL, and a function that takes it away for `AWAY_S`."""
+    """Start a PostgreSQL server; yield its URL, and a function that stops it for `AWAY_S`."""
     import pgserver  # noqa: PLC0415 (only needed for PostgreSQL)
 
     with tempfile.TemporaryDirectory(prefix="thumbtune-postgres-") as folder:
@@ -142,7 +142,7 @@ def _postgres() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def away(folder: Path, *, quick: bool) -> list[Row]:
-    """Take a PostgreSQL server away while a run, and a sweep, train on it."""
+    """Stop a PostgreSQL server while a run, and a sweep, train on it."""
     work: dict[str, tuple[tuple[str, ...], str]] = {
         "train": (
             (*COMMANDS[1], "--epochs", "200"),

@@ -106,7 +106,7 @@ def interrupt_at(moment: str, number: signal.Signals, folder: Path) -> list[str]
 
 
 def _wrong(what: str, number: signal.Signals, process: subprocess.Popen[str], *, done: bool = False) -> list[str]:
-    """Return what is wrong with the end of a command that was interrupted, or was `done` and had its own error."""
+    """Return what is wrong with the end of an interrupted command, or of a `done` command with another error."""
     ending = ended(process, timeout_s=60)
     last = (ending.err.splitlines() or [""])[-1]
     code, said = (1, "error: there is no store") if done else (3, "error: interrupted")

@@ -58,7 +58,7 @@ runpy.run_module("thumbtune", run_name="__main__", alter_sys=True)
 
 
 def clock(folder: Path, *, quick: bool) -> list[Row]:
-    """Put the clock forward during a run: everything that it has written becomes as much older."""
+    """Simulate a clock that is put forward during a run: all times that it has written become older."""
     days, wrong = (9,) if quick else (0.1, 9, 4000), list[str]()
     with StandIn(drawn_channel(PAIRS)) as server:
         url = sqlite_url(folder, "store")
@@ -90,7 +90,7 @@ def clock(folder: Path, *, quick: bool) -> list[Row]:
 
 
 def synced(folder: Path, *, quick: bool) -> list[Row]:  # noqa: ARG001 (the same work)
-    """Record what is synced to the disk while the store does not call the run done."""
+    """Record which files are synced to the disk before the run's status is `done`."""
     promise = "a run is done only after its tensors and their folder are on the disk"
     if not Path("/proc/self/fd").exists():
         return [Row(promise, "nothing: no /proc", 0, "not run", None)]
@@ -112,7 +112,7 @@ def synced(folder: Path, *, quick: bool) -> list[Row]:  # noqa: ARG001 (the same
 
 
 def permissions(folder: Path, *, quick: bool) -> list[Row]:  # noqa: ARG001 (the same work)
-    """Train and back up with several umasks, and use tensors that may not be read."""
+    """Train and back up with several umasks, and use unreadable tensors."""
     wrong = []
     folder.chmod(0o755)
     with StandIn(drawn_channel(PAIRS)) as server:
@@ -160,7 +160,7 @@ def _unreadable(shell: Shell, work: Path, tensors: Path) -> list[str]:
 
 
 def half_open(folder: Path, *, quick: bool) -> list[Row]:
-    """Hold more half-open connections than `watch` may have files, and sync and ask for its health meanwhile."""
+    """Open more half-open connections than the file limit of `watch`, and meanwhile sync and request its health."""
     seconds = 5.0 if quick else 60.0
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     log, wrong, answers = folder / "log", list[str](), 0

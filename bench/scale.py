@@ -44,7 +44,7 @@ _TESTED: dict[str, tuple[str, ...]] = {
 
 
 def tested(folder: Path, *, quick: bool) -> list[Row]:
-    """Run the tests of each promise; with `quick`, of one: `make test` has them all."""
+    """Run the tests of each promise; with `quick`, of one promise, because `make test` runs all tests."""
     return run_tests(dict(list(_TESTED.items())[-1:] if quick else _TESTED), folder)
 
 

@@ -1,4 +1,4 @@
-"""Encode on Ray: rates beside this process, bytes through the command, and machines that are lost."""
+"""Encode on Ray: rates compared with one process, bytes through the command, and lost machines."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Vectors = dict[tuple[str, str, str], bytes]
 
 
 def encode(folder: Path, *, quick: bool = False) -> list[Row]:
-    """Return the rows of this part; `quick`: only that of a lost machine."""
+    """Return the rows of this part; with `quick`, only the row of a lost machine."""
     with postgres() as url, open_database(url) as database:
         if quick:
             return [_lost(database, n=96, times=1)]
-        # The channel only grows.
+        # Later calls only add videos to the channel.
         return [*_rates(database, folder), _lost(database, n=500, times=10), _through_the_command(database)]
 
 
@@ -101,7 +101,7 @@ def _through_the_command(database: Database) -> Row:
 
 
 class _Proxy:
-    """Passes TCP connections on to a port of this machine, and counts the bytes of both directions."""
+    """Forwards TCP connections to a port of this machine, and counts the bytes of both directions."""
 
     def __init__(self, target: int) -> None:
         self.passed = 0
@@ -138,7 +138,7 @@ class _Proxy:
 
 
 def _lost(database: Database, *, n: int, times: int) -> Row:
-    """End a machine of the cluster at random moments, and compare all vectors with those of this process."""
+    """Kill a machine of the cluster at random moments, and compare all vectors with those of this process."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
     _fill(database, n)

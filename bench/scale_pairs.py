@@ -1,4 +1,4 @@
-"""Whole runs on many pairs: memory and time of each step of `bench.million`, for fewer pairs than there."""
+"""Whole runs on many pairs: memory and time of each step of `bench.million`, with fewer pairs."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
     python -m bench.sweeping [--pairs 120] [--trials 100] [--model vit-b-32]
 
-Two sweeps: one over the settings of training projections in steps, and one over the command's default space, most of
-whose trials also fit the reader's weights on five folds. Each runs in a process of its own, from opening the store to
-the winner's figures on the test split, imports apart. Thumbnails and titles are encoded and read before, which is the
-work of a first run; `bench.retraining` measures that.
+Runs two sweeps: one over the settings of training projections in steps, and one over the command's default space, in
+which most trials also fit the reader's weights on five folds. Each sweep runs in a separate process. It is measured
+from opening the store to the winner's metrics on the test split, without imports. Thumbnails and titles are encoded and
+read before; `bench.retraining` measures this work of a first run.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def swept(pairs: int, trials: int, model: str, models: Path) -> list[Measured]:
         store = f"sqlite:///{Path(folder) / 'thumbtune.db'}"
         sync(catalogue, server, store)
         shared = {"model": str(model_folder(model, models)), "title_model": TITLE_MODEL, "device": "cpu"}
-        # Encodes and reads all, and compares the titles.
+        # Encodes and reads all thumbnails, and compares the titles.
         measure("sweeping", store=store, shared=shared, space={}, trials=1)
         return [measure("sweeping", store=store, shared=shared, space=space, trials=trials) for space in (STEPS, {})]
 

@@ -22,7 +22,7 @@ _MARGIN = 6
 def without_words(catalogue: Catalogue) -> None:
     """Blur each part of the channel's thumbnails in which the OCR's detector finds text, whether it can be read or not.
 
-    Each part is replaced by itself blurred over its own height, so that its colours stay and its letters do not.
+    Each part is blurred over its own height, so that its colours stay and its letters disappear.
     """
     engine = RapidOCR(use_cls=False, intra_op_num_threads=1, inter_op_num_threads=1)
     for video in catalogue.public():

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store.db import Database
 from store.youtube import PictureOutcome, keep_files
 
-__all__ = ["StoreThread", "to_its_end"]
+__all__ = ["StoreThread", "shielded"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class StoreThread:
     """Runs functions that take a session, one at a time.
 
     Cancelling a caller does not stop a transaction that has started: it still commits or fails as a whole. Use
-    `to_its_end` to learn its result.
+    `shielded` to learn its result.
     """
 
     def __init__(self, database: Database) -> None:
@@ -76,7 +76,7 @@ class StoreThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-async def to_its_end(write: Coroutine[Any, Any, T]) -> tuple[T, bool]:
+async def shielded(write: Coroutine[Any, Any, T]) -> tuple[T, bool]:
     """Wait until a write has ended, even if the caller is cancelled: the data to write has already cost quota units.
 
     Returns:

@@ -102,7 +102,7 @@ def open_page(browser: Browser, address: str) -> Iterator[Open]:
     yield open_one
     for context in contexts:
         context.close()
-    assert told == [], "the browser's console shows nothing, no violation of the policy above all"
+    assert told == [], "the browser's console is empty; in particular, the policy is not violated"
     assert {place for place in asked if place != urlsplit(address).netloc} == set(), "no request leaves the server"
 
 

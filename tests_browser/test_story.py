@@ -121,7 +121,7 @@ def test_text_entered_during_a_ranking_is_kept(open_page: Open, address: str) ->
     field.press_sequentially(video[:4])
     held[0].continue_()
     expect(page.locator("#pictures .one")).to_have_count(2)
-    assert field.input_value() == video[:4], "not sent before it is whole"
+    assert field.input_value() == video[:4], "not sent before the id is complete"
     page.keyboard.type(video[4:])
     page.keyboard.press("Enter")
     expect(page.locator("#pictures .one")).to_have_count(3)
@@ -175,7 +175,7 @@ def test_search_match_compare_and_promote_by_keyboard(open_page: Open) -> None:
     tab_to(page, "titles")
     page.keyboard.type("one idea\nanother idea")
     expect(page.locator(".matrix tbody tr:not(.current)")).to_have_count(2)
-    assert page.evaluate("document.activeElement.name") == "titles", "the ranking takes no focus"
+    assert page.evaluate("document.activeElement.name") == "titles", "the ranking does not change the focus"
     tab_to(page, "Link to this comparison")
     page.keyboard.press("Enter")
     page.wait_for_url("**/match?v=*")

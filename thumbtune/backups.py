@@ -59,7 +59,9 @@ def backup_into(database: Database, place: Path, keep: int | None = None) -> Bac
         for old in deleted:
             shutil.rmtree(old)
     except OSError as error:
-        raise DatabaseUnavailable(f"{place} can't be written ({error.strerror or error}); name another") from error
+        raise DatabaseUnavailable(
+            f"{place} can't be written ({error.strerror or error}); name another folder"
+        ) from error
     return Backup(folder, models, tuple(deleted))
 
 
@@ -96,7 +98,9 @@ def restore_from(folder: Path, url: str) -> Backup:
             shutil.copy2(copy, whole)
             whole.rename(store)
     except OSError as error:
-        raise DatabaseUnavailable(f"{store} can't be written ({error.strerror or error}); name another") from error
+        raise DatabaseUnavailable(
+            f"{store} can't be written ({error.strerror or error}); name another store with --db"
+        ) from error
     return Backup(source, number, pictures=pictures)
 
 

@@ -37,7 +37,7 @@ PAGES = {
 
 
 def main() -> None:
-    """Draw all of them."""
+    """Draw all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", help="a store that a demo has left; a new demo's by default")
     arguments = parser.parse_args()
@@ -75,7 +75,7 @@ def draw(store: str) -> None:
 
 
 def shoot(page: Page, path: str, file: Path) -> None:
-    """Open a path, wait for the model, and draw what is seen."""
+    """Open a path, wait for the model, and save a screenshot."""
     page.goto(path)
     expect(page.locator("[data-wait]")).to_have_count(0, timeout=120_000)
     page.wait_for_load_state("networkidle")

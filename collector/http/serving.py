@@ -1,7 +1,7 @@
 """Serves an application within bounds on connections and slow clients.
 
-aiohttp limits the size of heads and bodies, but waits for them without a time limit. Half-open connections could use up
-all file descriptors of the process.
+aiohttp limits the size of headers and bodies, but waits for them without a time limit. Half-open connections could use
+up all file descriptors of the process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from collector.errors import BadSetting, CantListen
 __all__ = ["Limits", "Listen", "note_work", "parse_listen", "serve_bounded"]
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record is not about a malformed request: aiohttp would log a traceback for each."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Whether to log a record: aiohttp would log a traceback for each malformed request."""
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 logger = logging.getLogger(__name__)
-logger.addFilter(_is_ours)
+logger.addFilter(_is_worth_logging)
 
 OPEN_FOR_S = 1.0
 """Seconds to wait for open requests at shutdown."""
@@ -89,7 +89,7 @@ class Limits:
             has sent no request for longest, or else the one that has been reading its response for longest. If all
             connections wait for their responses, the new one is closed at once.
         head_s: seconds from the start of a connection, or the end of the last response, to the end of the next
-            request's head.
+            request's headers.
         stalled_s: seconds in which a client must read at least some bytes of a response that is being sent.
     """
 
@@ -116,7 +116,7 @@ class _Connections:
         return _Bounded(self._inner(), self)
 
     def make_room(self) -> bool:
-        """Close a connection that waits for its client, if there are too many; False if all wait for the server."""
+        """If there are too many connections, close one that waits for its client; False if all wait for the server."""
         if len(self.open) < self.limits.connections:
             return True
         waiting = [bounded for bounded in self.open.values() if not bounded.is_working]
@@ -134,7 +134,7 @@ class _Connections:
 
 
 class _Bounded(asyncio.Protocol):
-    """A connection that waits for a request's head, waits for its handler, or sends a response. One timer serves all.
+    """A connection that waits for a request's headers, waits for its handler, or sends a response. It has one timer.
 
     A response is still being sent when its handler has ended, and only the transport knows how much is left.
     """
@@ -199,7 +199,7 @@ class _Bounded(asyncio.Protocol):
         self._watch(0, self._owner.limits.head_s)
 
     def _watch(self, left: int, seconds: float) -> None:
-        """Check after some seconds whether the client has sent or read what it must."""
+        """Check, after the time limit, whether the client has sent its headers or read some of the response."""
         if self._timer is not None:
             self._timer.cancel()
         self._left = left
@@ -220,7 +220,7 @@ _CONNECTIONS: web.AppKey[_Connections] = web.AppKey("connections", _Connections)
 
 @web.middleware
 async def note_work(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that its request's head has arrived, and when the next request may begin.
+    """Tell the connection that a request's headers have arrived, and later that the next request may begin.
 
     The first middleware of an application that `serve_bounded` serves.
     """

@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """The retry policy: pause n takes a random part of `first_s` * 2^(n - 1) seconds, at most of `longest_s`."""
+    """The retry policy: pause n is a random part of `first_s` * 2^(n - 1) seconds or, if less, of `longest_s`."""
 
     tries: int = 5
     first_s: float = 0.5

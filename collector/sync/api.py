@@ -16,9 +16,9 @@ from collector.errors import ChannelBusy, CollectorError, MissingKey, QuotaExcee
 from collector.http import Http
 from collector.progress import Progress, Silent
 from collector.settings import Settings
-from collector.store_thread import StoreThread, to_its_end
+from collector.store_thread import StoreThread, shielded
 from collector.sync.lease import heartbeat
-from collector.sync.opening import begin_run, find_channel, of_owner, save_description
+from collector.sync.opening import begin_run, find_channel, save_description, with_owner_key
 from collector.sync.options import SyncOptions
 from collector.sync.report import SyncReport
 from collector.sync.run import Clients, Meter, Run
@@ -97,7 +97,7 @@ async def add_channels(
         for name in names:
             clients = shared
             try:
-                clients, sought = await of_owner(shared, name)
+                clients, sought = await with_owner_key(shared, name)
                 channel = await find_channel(clients, sought)
             except CollectorError as error:
                 found.append(error)
@@ -105,7 +105,7 @@ async def add_channels(
                 if channel.item is not None:
                     await clients.store.write(save_description, channel.item, clients.now(), asked=channel.handle)
                 found.append(channel.id)
-            await to_its_end(clients.save_spent_units())
+            await shielded(clients.save_spent_units())
     return found
 
 
@@ -158,10 +158,10 @@ async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -
     began = time.monotonic()
     channel_id: str | None = None
     try:
-        clients, sought = await of_owner(clients, name)
+        clients, sought = await with_owner_key(clients, name)
         found = await find_channel(clients, sought)
         channel_id = found.id
-        run, cancelled = await to_its_end(begin_run(clients, found, options))
+        run, cancelled = await shielded(begin_run(clients, found, options))
     except ChannelBusy as busy:
         log.info("%s: %s", name, busy, extra={"channel": channel_id})
         report = SyncReport(str(name), "busy", id=channel_id)
@@ -180,7 +180,7 @@ async def _sync_one(clients: Clients, name: ChannelName, options: SyncOptions) -
 
 async def _without_run(clients: Clients, report: SyncReport, began: float) -> SyncReport:
     """Complete the report of a sync without a run; its units count for the day only."""
-    spent, cancelled = await to_its_end(clients.save_spent_units())
+    spent, cancelled = await shielded(clients.save_spent_units())
     if cancelled:
         report = replace(report, status="interrupted", error=None)
     return replace(report, requests=spent.requests, units=spent.units, seconds=time.monotonic() - began)
@@ -225,7 +225,7 @@ async def _finish(run: Run, name: str, status: SyncStatus | None, began: float, 
         report = SyncReport.of(name, row, channel, count_not_pairs(session, run.channel_id), error)
         return replace(report, notices=tuple(run.notices))
 
-    report, _ = await to_its_end(clients.store.write(close))
+    report, _ = await shielded(clients.store.write(close))
     return report
 
 

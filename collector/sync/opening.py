@@ -32,8 +32,8 @@ __all__ = [
     "begin_run",
     "find_channel",
     "known_channel",
-    "of_owner",
     "save_description",
+    "with_owner_key",
 ]
 
 DEFAULT_MIN_DURATION_S = 181
@@ -60,7 +60,7 @@ class FoundChannel:
     unclaimed: bool = False
 
 
-async def of_owner(clients: Clients, name: ChannelName) -> tuple[Clients, ChannelName]:
+async def with_owner_key(clients: Clients, name: ChannelName) -> tuple[Clients, ChannelName]:
     """Return the clients with the key of a channel's owner, and the name to look the channel up by.
 
     If owners have keys of their own, a stored handle is replaced by its channel's id: it may now be another owner's.
@@ -140,7 +140,7 @@ def _handle_of(name: ChannelName) -> str | None:
 async def begin_run(clients: Clients, found: FoundChannel, options: SyncOptions) -> Run:
     """Open a run, and store the channel's description and changed settings.
 
-    Call it through `to_its_end`: if a cancellation lost the open run, the channel would stay busy.
+    Call it through `shielded`: if a cancellation lost the open run, the channel would stay busy.
 
     Raises:
         ChannelBusy: another process is syncing the channel, or has just synced it.

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from collector.errors import NetworkError, QuotaExceeded
 from collector.http import LARGE_BYTES, ByteBudget
-from collector.store_thread import to_its_end
+from collector.store_thread import shielded
 from collector.sync.batches import gather
 from collector.sync.listing import Listing, list_uploads
 from collector.sync.plan import FEED_ASKED_AGAIN_AFTER, Fifties, details_from, needs_confirming
@@ -368,7 +368,7 @@ class _Pipeline:
                 pictures_failed=result.failed,
             )
 
-        kept, cancelled = await to_its_end(run.clients.store.keep(outcomes))
+        kept, cancelled = await shielded(run.clients.store.keep(outcomes))
         await run.write(record_pictures, counts, kept, now=run.clients.now(), started_at=run.started_at)
         run.clients.progress.pictures_done(len(outcomes))
         if cancelled:

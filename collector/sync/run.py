@@ -14,7 +14,7 @@ from collector.errors import CollectorError
 from collector.http import Http
 from collector.progress import Progress
 from collector.settings import Settings
-from collector.store_thread import StoreThread, to_its_end
+from collector.store_thread import StoreThread, shielded
 from collector.thumbnails import Thumbnails
 from collector.youtube import YouTube
 from store.tables import SyncMode
@@ -140,7 +140,7 @@ class Run:
                 youtube.most_units = units + units_a_day - units_spent(session, quota_day(now), key)
             return result
 
-        result, cancelled = await to_its_end(self._written(both, spent))
+        result, cancelled = await shielded(self._written(both, spent))
         if cancelled:
             raise asyncio.CancelledError
         return result

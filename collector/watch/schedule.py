@@ -86,7 +86,7 @@ def due_at(rhythm: Rhythm, turn: Turn, now: datetime) -> datetime:
 
 
 def in_order(due: Mapping[str, datetime], *, last: Collection[str] = (), salt: bytes | None = None) -> list[str]:
-    """Sort channels by when they became due, so that none waits for ever.
+    """Sort channels by when they became due, so that no channel waits forever.
 
     Args:
         due: {channel: when it became due}.

@@ -96,12 +96,12 @@ def _checked_revision(connection: Connection) -> str | None:
     tables = set(inspect(connection).get_table_names())
     if "alembic_version" not in tables:
         if tables:
-            raise NotAStore("the database holds other tables and is not a thumbtune store; use another one (--db)")
+            raise NotAStore("the database has other tables and is not a thumbtune store; use another database (--db)")
         return None
     revision = current_revision(connection)
     if revision is not None and revision not in _known_revisions():
         if "channel" not in tables:
-            raise NotAStore("the database belongs to another program; use another one (--db)")
+            raise NotAStore("the database belongs to another program; use another database (--db)")
         raise StoreTooNew(f"the store's schema is at revision {revision}, unknown to this version; upgrade thumbtune")
     return revision
 

@@ -98,7 +98,7 @@ class TrainingRun(Base):
     base_fingerprint: Mapped[str | None]
     """SHA-256 over the base model's weights and preprocessing."""
     trained: Mapped[str]
-    """`projection`, `all`, `lora`, or a regular expression over parameter names."""
+    """`cca`, `ridge`, `projection`, `all`, `lora`, or a regular expression over parameter names."""
     seed: Mapped[int]
     """Seed of the batch order and all other random choices."""
     settings: Mapped[dict[str, Any]]
@@ -130,15 +130,15 @@ class TrainingRun(Base):
     """The champion when the run started. If possible, it was scored on the same data as the model `champion`, or
     training started from it. NULL if there was no champion."""
     decision: Mapped[str | None]
-    """Whether the run replaced the champion, and the reason with its figures. Only `retrain` decides this; NULL for
-    other runs, or if another run was promoted in the meantime."""
+    """The comparison with the model in use, with its figures. NULL if there was no comparison (trials of sweeps, and
+    runs of `train` while there is a champion), or if another run was promoted in the meantime."""
     sweep_id: Mapped[int | None] = mapped_column(ForeignKey("sweep.id"), index=True)
     """The sweep that the run belongs to."""
     trial: Mapped[int | None]
     """In a sweep: 0, 1, ... for each combination of settings (one run per seed); NULL for the final run with the best
     settings."""
     seen_at: Mapped[datetime | None]
-    """When its process last sent a heartbeat, about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last sent a heartbeat, about once a minute; on PostgreSQL, by the server's clock."""
     hidden_at: Mapped[datetime | None]
     """When `runs hide` removed it from the list of `runs`; NULL if it is listed."""
 
@@ -280,4 +280,4 @@ class Sweep(Base):
     """When that process started, in clock ticks since the machine was booted; NULL if unknown. Setting the machine's
     clock does not change it."""
     seen_at: Mapped[datetime | None]
-    """When its process last sent a heartbeat, about once a minute. On PostgreSQL by the server's clock."""
+    """When its process last sent a heartbeat, about once a minute; on PostgreSQL, by the server's clock."""

@@ -21,6 +21,6 @@ def test_joins_leaks_and_false_joins_are_counted() -> None:
     after = dict(before)
     for name, (group, split) in copies.items():
         after[_id_of_copy(name)] = row(_id_of_copy(name), group, split)
-    assert counted(before, after) == "3 | 2 | 1 | 0", "c and d were in one group before; the copy of d was left out"
+    assert counted(before, after) == "3 | 2 | 1 | 0", "c and d were already one group, so the copy of d does not count"
     after[_id_of_copy("b")] = row(_id_of_copy("b"), "a", "train")
     assert counted(before, after) == "3 | 2 | 0 | 1", "the copy of b joined the group of a"

@@ -44,7 +44,7 @@ def test_the_recipe_runs_completely(tiny_clip: Path, tmp_path: Path) -> None:
     with StandIn(catalogue) as server:
         write_table(catalogue, server, tmp_path / "videos.csv")
         found = recipe.run(clock, table=str(tmp_path / "videos.csv"), model=str(tiny_clip), title_model=TITLE_MODEL)
-    assert server.journal.count() == server.journal.count("picture", 200) == 24, "one request a picture"
+    assert server.journal.count() == server.journal.count("picture", 200) == 24, "one request per thumbnail"
     assert found["rows"] == {"train": 16, "valid": 3, "test": 5}
     assert set(clock.phases) == {"mine", "fetch", "dataset", "load", "evaluate", "prepare", "fit"}
     for model in ("base", "tuned"):

@@ -176,7 +176,7 @@ async def test_only_the_public_addresses_of_a_host_are_tried() -> None:
 
 
 async def test_every_lookup_of_a_host_is_checked(server: StandIn) -> None:
-    # DNS rebinding: a public answer for the check, a private one for the connection. Every answer is checked here.
+    # DNS rebinding: a public answer for a check, then a private answer for the connection. Each answer is checked.
     names = Leading(["192.0.2.1"], ["8.8.8.8"], ["127.0.0.1"])
     guard = PublicOnly(names)
     for leads in (False, True, False):
@@ -187,7 +187,7 @@ async def test_every_lookup_of_a_host_is_checked(server: StandIn) -> None:
                 await guard.resolve("i.ytimg.com")
     assert names.asked == 3
     async with hasty_http(resolver=Leading(["127.0.0.1"])) as http:
-        # A request that may go anywhere does not share a connection with one that may not.
+        # Unrestricted requests do not share connections with requests that are restricted to public addresses.
         await http.get(named(server, public_only=False), status)
         with pytest.raises(NetworkError, match="no public address"):
             await http.get(named(server, public_only=True), status)

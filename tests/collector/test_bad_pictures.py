@@ -213,7 +213,7 @@ def test_close_aborts_a_large_image() -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
 def test_a_header_with_a_smaller_size_than_the_pixels_is_damage(form: str) -> None:
-    """The limits are checked against the first announced size; a file may announce a second one."""
+    """The limits are checked against the first announced size, but a file may announce a second size."""
     small, large = (saved(Image.new("L", size), form) for size in ((16, 16), (200, 100)))
     if form == "JPEG":
         at = large.index(b"\xff\xc0")

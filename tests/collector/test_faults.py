@@ -268,7 +268,7 @@ async def test_an_unreachable_server_is_one_clear_error(sqlite_database: Databas
             http=hasty_http(),
         )
     assert isinstance(reports[0].error, NetworkError)
-    assert reports[0].units == 0, "nothing was sent"
+    assert reports[0].units == 0, "no request is sent"
     assert f"127.0.0.1:{port}: " in str(reports[0].error)
 
 
@@ -283,7 +283,7 @@ async def test_a_server_that_fails_during_a_sync_loses_no_data(sqlite_database: 
         kept = with_details(sqlite_database)
         # The third answer is the second page, or the first page's details: they overlap.
         assert after == 3 or bool(kept) == (after >= 60)
-        assert failures(sqlite_database) == {}, "the network's failure is no picture's"
+        assert failures(sqlite_database) == {}, "a network failure is not recorded for a thumbnail"
         server.faults = Faults()
         server.journal.clear()
         assert (await sync(sqlite_database, server)).status == "complete"

@@ -87,7 +87,7 @@ async def test_two_channels_can_swap_handles(database: Database) -> None:
 
 
 async def test_youtube_decides_between_two_stored_channels_with_one_handle(database: Database) -> None:
-    """As earlier versions may have stored them."""
+    """Earlier versions may have stored such channels."""
     first, second = two()
     async with StandIn(first, second) as server:
         await sync(database, server, "@tests", "@other")
@@ -109,7 +109,7 @@ async def test_an_unclaimed_handle_still_names_the_stored_channel(sqlite_databas
         assert (report.status, report.id, report.new) == ("complete", catalogue.channel_id, 1)
         assert catalogue.channel_id in report.notices[0]
         report = await sync(sqlite_database, server, "@tests", now=later(26))
-        assert (report.status, report.units) == ("unchanged", 0), "asked once a day, not with each sync"
+        assert (report.status, report.units) == ("unchanged", 0), "looked up once a day, not in each sync"
 
 
 async def test_with_a_spent_quota_the_stored_channel_is_used_with_a_notice(sqlite_database: Database) -> None:

@@ -243,17 +243,17 @@ async def test_the_videos_of_a_closed_channel_stay_and_it_is_reported(database: 
         for mode in ("incremental", "full"):
             report = await sync(database, server, catalogue.channel_id, mode=mode, now=later(24))
             assert (report.status, report.exit_code, report.gone) == ("failed", 1, 0)
-            assert report.units == 2, "asked twice"
+            assert report.units == 2, "requested twice"
             assert f"sync --refresh {catalogue.channel_id}" in str(report.error)
         assert contents(database) == before
         report = await sync(database, server, catalogue.channel_id, mode="refresh", now=later(25))
         assert (report.status, report.gone) == ("failed", 120)
         assert "sync --refresh" not in str(report.error)
         report = await sync(database, server, catalogue.channel_id, mode="refresh", now=later(50))
-        assert (report.status, report.units) == ("failed", 1), "they were asked for"
+        assert (report.status, report.units) == ("failed", 1), "they were requested"
         server.catalogues = (catalogue,)
         assert (await sync(database, server, now=later(75))).status == "complete"
-    assert contents(database) == before, "all of it is back"
+    assert contents(database) == before, "all versions are restored"
 
 
 async def test_a_channel_without_uploads_does_not_count_as_closed(sqlite_database: Database) -> None:

@@ -71,7 +71,7 @@ def test_channels_are_ordered_by_minute_and_differently_for_each_process() -> No
 
 @given(rhythms, st.integers(2, 8), st.integers(1, 60))
 def test_every_channel_gets_its_turns(rhythm: Rhythm, count: int, minutes: int) -> None:
-    """Simulation: long syncs and a channel that always fails do not delay other channels for ever."""
+    """In a simulation, long syncs and a channel that always fails do not delay other channels forever."""
     states = {f"UC{number}": Turn(f"UC{number}") for number in range(count)}
     now, synced = NOW, dict.fromkeys(states, 0)
     for _ in range(8 * count):

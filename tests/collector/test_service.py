@@ -67,7 +67,7 @@ async def test_each_channel_is_synced_once_per_interval(database: Database) -> N
     assert len(contents(database)) == 6
     synced = values(watch.metrics, "thumbtune_syncs_total")
     assert synced[first.channel_id, "complete"] == 1
-    assert {status for _, status in synced} == {"complete", "unchanged"}, "nobody else is there"
+    assert {status for _, status in synced} == {"complete", "unchanged"}, "no other process syncs"
     assert values(watch.metrics, "thumbtune_pictures_total")[first.channel_id, "fetched"] == 3
     # The first sync could not know the channel's id yet.
     assert sum(values(watch.metrics, "thumbtune_units_total").values()) == 6
@@ -223,7 +223,7 @@ async def test_a_channel_is_refreshed_when_its_data_is_too_old_also_after_a_rest
     for catalogue in server.catalogues:
         runs = runs_of(database, catalogue)
         assert {run.status for run in runs} <= {"complete", "unchanged"}
-        assert runs[0].mode == "incremental", "what was just read is fresh"
+        assert runs[0].mode == "incremental", "details that were just read are fresh"
         began = [runs[0].started_at, *(run.started_at for run in runs if run.mode == "refresh")]
         # At the first turn after a day.
         assert len(began) == 3
@@ -263,7 +263,7 @@ async def test_after_a_spent_quota_the_service_waits_until_midnight_pacific_time
     assert runs[1].started_at >= next_quota_day(START)
     assert (paused, values(watch.metrics, "thumbtune_quota_paused")[()]) == ([1.0], 0.0)
     assert values(watch.metrics, "thumbtune_syncs_total")[runs[0].channel_id, "quota"] == 1
-    assert set(values(watch.metrics, "thumbtune_failures_total").values()) == {0.0}, "it is no failure"
+    assert set(values(watch.metrics, "thumbtune_failures_total").values()) == {0.0}, "not a failure"
 
 
 async def test_a_quota_spent_at_the_end_of_a_day_does_not_pause_the_next_day(sqlite_database: Database) -> None:
@@ -273,7 +273,7 @@ async def test_a_quota_spent_at_the_end_of_a_day_does_not_pause_the_next_day(sql
         clock.time = midnight - timedelta(seconds=1)
 
         def http() -> Http:
-            """The first sync ends on the day after the one that it began on."""
+            """The first sync ends on the day after its start."""
             if clock.time >= midnight:
                 server.quota.limit = None
             clock.time = max(clock.time, midnight + timedelta(seconds=1))
@@ -458,7 +458,7 @@ async def test_retraining_starts_only_after_new_data(
         assert seen == {(True, 1.0), (False, 0.0)}
     messages = [record.getMessage() for record in caplog.records]
     assert messages.count("retraining: secret: b") == 2
-    assert messages.count("retraining: leads: True") == 2, "Ctrl-C is not for it"
+    assert messages.count("retraining: leads: True") == 2, "the child does not get Ctrl-C"
 
 
 async def test_retraining_starts_at_most_once_per_interval(

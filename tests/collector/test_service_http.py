@@ -135,7 +135,7 @@ async def test_the_service_is_not_ready_while_the_store_cannot_be_read(
         path.mkdir()
         told = await until(address, "/readyz", 503)
         assert "DatabaseUnavailable" in told
-        assert str(path) not in told, "anyone who can reach the service reads it"
+        assert str(path) not in told, "anyone who can reach the service can read this"
         path.rmdir()
         for file in path.parent.glob("*.away"):
             file.rename(file.with_suffix(""))
@@ -196,7 +196,7 @@ async def test_a_blocked_loop_is_measured(monkeypatch: pytest.MonkeyPatch) -> No
         await turns()
         assert lag.worst_s() == 0
         now += TICK_S + 0.2
-        assert lag.worst_s() == pytest.approx(0.2), "noticed while the tick is overdue"
+        assert lag.worst_s() == pytest.approx(0.2), "detected while the tick is overdue"
         await turns()
         assert lags == [pytest.approx(0.2)]
         for _ in range(KEPT_TICKS):

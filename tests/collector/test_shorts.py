@@ -58,7 +58,7 @@ async def test_a_landscape_video_of_two_minutes_is_a_pair_and_a_short_is_not(dat
         assert report.pictures_fetched == server.journal.count("picture") == 4
         for mode in ("incremental", "full"):
             await sync(database, server, mode=mode)
-        assert shorts_of(server) == 1, "each is asked for once"
+        assert shorts_of(server) == 1, "each video is requested once"
 
 
 async def test_conclusive_durations_need_no_request(database: Database) -> None:
@@ -127,7 +127,7 @@ async def test_without_a_shorts_playlist_durations_decide(database: Database) ->
         assert (kind(database, "a"), kind(database, "b"), kind(database, "c")) == ("video", "short", "video")
         assert report.pictures_fetched == 5
         assert answers(database) == {"a": None, "c": None}
-        assert (await sync(database, server)).units == 0, "asked once"
+        assert (await sync(database, server)).units == 0, "requested once"
         # By durations, as without a list.
         assert (await sync(database, server, min_duration_s=181)).not_pairs["short"] == 3
 

@@ -150,7 +150,7 @@ async def test_an_incremental_sync_lists_up_to_a_page_of_known_videos(sqlite_dat
     catalogue = channel(300)
     async with StandIn(catalogue) as server:
         await sync(sqlite_database, server)
-        # 60 at the head, and one that was published long ago but is listed only now.
+        # 60 new videos, and an old video that is listed only now.
         catalogue.publish(*(video(number) for number in range(300, 360)))
         catalogue.publish(video(0, id="latecomer01", published_at=video(280).published_at + timedelta(minutes=1)))
         spent = server.units
@@ -482,7 +482,7 @@ async def test_a_failed_channel_does_not_affect_others(sqlite_database: Database
         assert [report.status for report in reports] == ["complete", "failed", "complete"]
         assert isinstance(reports[1].error, ChannelNotFound)
         assert [report.id for report in reports] == [one.channel_id, None, two.channel_id]
-        # After one refusal for the spent quota no request is sent, and each channel reports it.
+        # After the first refusal for a spent quota, no more requests are sent, and each channel reports it.
         server.quota.limit = server.units
         for catalogue in (one, two):
             catalogue.publish(video(100, id=f"{catalogue.handle[1:]}-new"))

@@ -214,7 +214,7 @@ async def test_a_refused_channel_is_still_synced_the_next_day(sqlite_database: D
     async with channel.api as api:
         assert (await api.sync(sqlite_database)).status == "complete"
         channel.replaced["playlistItems"] = b"[]"
-        # The feed is none, so the uploads are listed, and are no list.
+        # The feed is invalid, so the uploads are requested, and their list is invalid, too.
         assert (await api.sync(sqlite_database)).status == "failed"
         channel.replaced.clear()
         assert (await api.sync(sqlite_database)).status in ("complete", "unchanged")

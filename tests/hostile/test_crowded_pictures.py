@@ -46,7 +46,7 @@ def test_too_much_metadata_is_refused_by_the_header(data: bytes) -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
 def test_refused_metadata_takes_no_memory(tmp_path: Path) -> None:
     for number, data in enumerate(crowded().values()):
         (tmp_path / str(number)).write_bytes(data)

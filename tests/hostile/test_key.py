@@ -96,7 +96,7 @@ def test_the_key_is_sent_only_in_its_header(tmp_path: Path) -> None:
         assert server.journal.count("picture")
         assert server.journal.count("feed")
         asked = "".join(request.path + json.dumps(dict(request.query)) for request in server.journal.requests())
-    assert sent == {"channels", "playlistItems", "videos"}, "the key is for the API alone"
+    assert sent == {"channels", "playlistItems", "videos"}, "only the API gets the key"
     assert KEY not in asked
     assert KEY not in "".join(said)
     assert "store.db" in stored

@@ -101,7 +101,7 @@ def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
     assert "can't be decoded" in reason
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
 def test_only_a_few_large_thumbnails_are_in_memory_at_once(tmp_path: Path) -> None:
     files = [
         Fault("body", path=f"/vi/video{number:06d}/", body=large_file(number), content_type="image/jpeg")
@@ -116,7 +116,7 @@ def test_only_a_few_large_thumbnails_are_in_memory_at_once(tmp_path: Path) -> No
     assert peak - clean < MOST_MIB, (peak, clean)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
 def test_the_largest_files_and_images_at_the_same_time_fit_in_memory(tmp_path: Path) -> None:
     pictures = [
         saved("RGB", (3840, 2160), "PNG"),
@@ -147,7 +147,7 @@ def large_file(number: int, picture: bytes | None = None) -> bytes:
     return (picture or jpeg("large", HIGH)).ljust((8 << 20) - 1, b"\0") + bytes([number])
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
 def test_no_image_exhausts_memory_or_stops_the_others(tmp_path: Path) -> None:
     with endless_server() as elsewhere:
         kinds = hostile(elsewhere)

@@ -70,7 +70,7 @@ async def test_a_slow_thumbnail_does_not_delay_the_api_and_times_out() -> None:
         assert not slow.done()
         with pytest.raises(NetworkError):
             await slow
-        assert await thumbnail(http, url + FAST) == LARGE, "its place is free again"
+        assert await thumbnail(http, url + FAST) == LARGE, "the slot is released"
 
 
 async def test_waiting_for_a_slot_does_not_count_as_server_time() -> None:

@@ -76,7 +76,7 @@ class Fault:
             raise ValueError("a redirect fault needs a location")
 
     def matches(self, path: str, query: Mapping[str, str]) -> bool:
-        """Whether the rule is about requests of this kind, whatever its counts say."""
+        """Whether the rule applies to requests of this kind, regardless of its counts."""
         return path.startswith(self.path) and all(query.get(n) == v for n, v in self.query.items())
 
 

@@ -132,7 +132,7 @@ def test_a_handle_belongs_to_the_channel_that_was_saved_with_it_last(database: D
 
 
 def test_a_handle_of_two_channels_is_refused_with_both_ids(database: Database) -> None:
-    """As earlier versions may have stored them."""
+    """Earlier versions may have stored such channels."""
     with database.write() as session:
         add_channel(session, "UC1", handle="@Twin")
         add_channel(session, "UC2")

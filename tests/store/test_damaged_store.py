@@ -40,7 +40,7 @@ def test_a_damaged_file_is_refused_and_unchanged(tmp_path: Path, whole: bytes, n
             with database.read() as session:
                 session.connection().exec_driver_sql("SELECT * FROM video, video_version, picture").fetchone()
                 rows = session.connection().exec_driver_sql("PRAGMA integrity_check").fetchall()
-                assert rows == [("ok",)], "SQLite finds it only when asked"
+                assert rows == [("ok",)], "only the integrity check finds it"
         finally:
             database.close()
 

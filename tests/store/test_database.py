@@ -92,7 +92,7 @@ def test_a_reader_sees_one_state_during_writes(database: Database, read_only: bo
 
 
 def test_a_writer_sees_what_was_committed_before_each_statement(migrated_postgres_url: str) -> None:
-    """Otherwise one of two writers that update a row would fail; also on a connection that a reader used before."""
+    """Otherwise, one of two writers of a row would fail. This also holds for a connection that a reader used before."""
     database = open_database(migrated_postgres_url)
     with database.read() as session:
         reader = session.connection()
@@ -129,7 +129,7 @@ def a_video(channel_id: str = "UC1", kind: str = "video") -> Video:
 
 
 def test_concurrent_writers_wait_for_each_other(database: Database) -> None:
-    """Read, then write: without the lock taken at the start, SQLite would refuse one of two such transactions."""
+    """Each transaction reads, then writes. Without the lock at its start, SQLite would refuse one of the two."""
     with database.write() as session:
         session.add(QuotaDay(day=NOON.date(), key_fingerprint="k", units=0))
     barrier = threading.Barrier(4)
@@ -266,7 +266,7 @@ def test_a_table_locked_by_another_program_is_an_error(postgres_url: str, monkey
     ("setting", "says"),
     [
         ("default_transaction_read_only = on", "is read-only .*; use a primary server"),
-        # A role of every server that may read any table but write none.
+        # A built-in role that may read all tables, but write to no table.
         (
             "role = pg_read_all_data",
             "denied permission to this user .*; grant the privileges",
@@ -317,7 +317,7 @@ def test_a_deadlock_is_an_error(migrated_postgres_url: str) -> None:
     for thread in threads:
         thread.join(60)
     database.close()
-    assert len(refused) == 1, "the other one gets both"
+    assert len(refused) == 1, "the other transaction gets both locks"
     assert "(deadlock detected)" in refused[0]
 
 
@@ -329,7 +329,7 @@ def test_the_driver_gets_the_limits_that_detect_an_unreachable_server(migrated_p
         assert isinstance(driver, psycopg.Connection)
         told = driver.info.get_parameters()
     database.close()
-    assert told["keepalives_idle"] == "5", "the URL's own"
+    assert told["keepalives_idle"] == "5", "the limits in the URL take precedence"
     assert (told["keepalives_interval"], told["keepalives_count"], told["tcp_user_timeout"]) == ("10", "3", "60000")
     assert told["connect_timeout"] == "10"
 
@@ -374,7 +374,7 @@ def test_a_newer_store_without_a_write_ahead_log_is_unchanged(tmp_path: Path) ->
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everything")
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root can write any file")
 def test_a_read_only_file_is_an_error_for_writers(tmp_path: Path) -> None:
     path = tmp_path / "fixed.db"
     open_database(f"sqlite:///{path}").close()

@@ -23,7 +23,7 @@ from store.types import LONG_AGO
 REVISIONS = tuple(script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions())[::-1]
 NOW = "2024-01-02 03:04:05.000000"
 
-# Rows for each revision in SQL, never by the models, which are the current ones.
+# Rows for each revision, in SQL: the models are those of the current revision.
 ROWS = {
     "0001": [
         "INSERT INTO channel (id, title, uploads_playlist_id, min_duration_s, thumbnail_size, added_at)"
@@ -144,7 +144,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         assert [(run["test_recall_at_1"], run["test_recall_at_1_low"], run["n_train"]) for run in runs] == [
             (0.75, 0.47, 1)
         ]
-        assert checked_at == LONG_AGO, "a refresh was to check it, no other sync"
+        assert checked_at == LONG_AGO, "only a refresh would check it"
         taken = revision >= "0006"  # the promotion was recorded by then
         assert [row["decision"] for row in decisions] == [
             "valid recall@1 0.500 against the champion" if taken else None

@@ -123,7 +123,7 @@ def test_pairs_of_a_later_run_that_was_not_compared_are_new(filled: Database) ->
         add_video(session, "v5")
         by_hand = add_run(session)
     assert new(filled, champion) == NewPairs(1, 0)
-    assert new(filled, by_hand) == NewPairs(0, 0), "once it is in use itself"
+    assert new(filled, by_hand) == NewPairs(0, 0), "once the run is the champion"
 
 
 def test_earlier_runs_are_ignored(filled: Database) -> None:

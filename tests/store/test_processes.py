@@ -25,7 +25,7 @@ def test_a_process_is_alive_until_it_ends() -> None:
         assert is_alive(process.pid, now + timedelta(seconds=5))
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert not is_alive(process.pid, now + timedelta(seconds=5)), "it has ended, though its number is kept"
+        assert not is_alive(process.pid, now + timedelta(seconds=5)), "it has ended, although the system keeps its id"
         process.wait()
         assert not is_alive(process.pid, now)
 
@@ -52,5 +52,5 @@ def test_a_recorded_start_identifies_a_process_for_any_clock() -> None:
         long_ago, start = utc_now() - timedelta(days=400), start_of(process.pid)
         assert start is not None
         assert is_alive(process.pid, long_ago, start)
-        assert not is_alive(process.pid, utc_now(), start - 1), "another process had the number"
+        assert not is_alive(process.pid, utc_now(), start - 1), "another process had the id"
         process.kill()

@@ -1,4 +1,4 @@
-"""A PostgreSQL role that owns only a schema can do everything; one that may do more is told to become such a role."""
+"""A PostgreSQL role that owns only a schema can do everything; `db check` advises against roles with more rights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _url_of(url: str, role: str, schema: str) -> str:
 
 @pytest.fixture
 def roles(postgres_server: str, postgres_url: str) -> Iterator[list[str]]:
-    """The URLs of two plain roles in one database, each with a schema of its own and no other rights."""
+    """The URLs of two ordinary roles in one database, each with its own schema and no other rights."""
     names = [f"plain_{uuid.uuid4().hex[:8]}" for _ in range(2)]
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         for name in names:

@@ -134,7 +134,7 @@ def test_the_run_of_the_winner_is_the_done_run(database: Database) -> None:
 def test_only_a_stopped_sweep_is_reopened(database: Database) -> None:
     with database.write() as session:
         sweep = start(session)
-        assert not reopen_sweep(session, sweep, {}, "there", 2), "it runs"
+        assert not reopen_sweep(session, sweep, {}, "there", 2), "it is running"
         end_sweep(session, sweep, "done")
         assert not reopen_sweep(session, sweep, {}, "there", 2), "its winner is known"
         end_sweep(session, sweep, "interrupted", "stopped by a signal")
@@ -146,7 +146,7 @@ def test_only_a_stopped_sweep_is_reopened(database: Database) -> None:
         row = get_sweep(session, sweep)
         assert (row.status, row.error, row.finished_at) == ("running", None, None)
         assert (row.settings, row.host, row.pid) == ({"trials": 9}, "there", 2)
-        assert row.started_at >= before, "its process is younger than the sweep's first one"
+        assert row.started_at >= before, "its process started after the sweep's first process"
 
 
 def test_an_unknown_sweep_is_named(database: Database) -> None:
@@ -175,7 +175,7 @@ def test_sweeps_of_ended_processes_are_marked(database: Database) -> None:
 
 
 def test_a_sweep_that_ends_while_it_is_checked_keeps_its_end(migrated_postgres_url: str) -> None:
-    """On SQLite a writer is alone. Here one may end its sweep, and then its process, after the sweep was read."""
+    """On PostgreSQL, a process may end its sweep, and then exit, after another process has read the sweep."""
     with closing(open_database(migrated_postgres_url)) as database:
         with database.write() as session:
             ended, killed = start(session), start(session)

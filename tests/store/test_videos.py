@@ -346,7 +346,7 @@ def test_a_returned_video_is_available_without_a_new_version(database: Database)
     assert page(database, listed("v1"), now=at(2)).wanted == ("v1",)
     brought = read_details(database, details("v1", "kept"), now=at(2))
     assert (brought.changed, brought.gone) == (0, 0)
-    assert [job.video_id for job in brought.pictures] == ["v1"], "it may have another one by now"
+    assert [job.video_id for job in brought.pictures] == ["v1"], "its thumbnail may have changed"
     assert the_video(database, "v1").availability == "available"
     assert history(database, "v1") == [("kept", sha(b"one"))]
 

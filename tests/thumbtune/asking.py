@@ -1,4 +1,4 @@
-"""Run `search` and `match` in this process, on a store of small drawn thumbnails."""
+"""Run commands in this process, on a store of small drawn thumbnails."""
 
 from __future__ import annotations
 
@@ -52,16 +52,21 @@ def fill_store(url: str) -> str:
     return url
 
 
+def run_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> Done:
+    """Run a command in this process, which has imported torch."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as exited:
+        main(list(arguments))
+    told = capfd.readouterr()
+    return Done(int(exited.value.code or 0), told.out, told.err)
+
+
 def runner(store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs a command on the store, without network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("signal.signal", lambda *_: None)
 
     def run(*arguments: str, db: str = store) -> Done:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main(["--db", db, *arguments])
-        told = capfd.readouterr()
-        return Done(int(exited.value.code or 0), told.out, told.err)
+        return run_here(capfd, "--db", db, *arguments)
 
     return run

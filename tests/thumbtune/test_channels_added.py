@@ -39,7 +39,7 @@ def test_channels_from_a_file_are_added_paused_and_resumed(shell: Shell, tmp_pat
     assert synced(shell) == ["@tests", "@other"]
     assert shell.run("channels", "pause", "@other").returncode == 0
     assert synced(shell) == ["@tests"]
-    assert synced(shell, "@other") == ["@other"], "who names it, syncs it"
+    assert synced(shell, "@other") == ["@other"], "a named channel is synced although it is paused"
     assert shell.run("channels", "resume", "@other").returncode == 0
     assert synced(shell) == ["@tests", "@other"]
     assert shell.run("channels", "remove", "@tests").returncode == 0

@@ -1,4 +1,4 @@
-"""The command line as a process: exit codes, one error line, nothing heavy imported."""
+"""The command line as a process: exit codes, one error line, no large libraries imported."""
 
 from __future__ import annotations
 

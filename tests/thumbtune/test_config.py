@@ -102,7 +102,7 @@ def test_the_store_may_follow_the_command_and_its_password_is_not_shown(tmp_path
 
 
 @pytest.mark.processes
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_early_is_not_an_error(tmp_path: Path) -> None:
     thumbtune("db", "upgrade", cwd=tmp_path)
     numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200000) select i from n"
     command = [sys.executable, "-m", "thumbtune", "sql", numbers, "--csv"]

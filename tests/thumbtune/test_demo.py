@@ -86,7 +86,7 @@ def test_each_step_runs_the_real_command_and_a_failure_stops_the_demo(catalogue:
     assert "(the server counted 3 quota units)" in shown
 
 
-def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Path) -> None:
+def test_serve_prints_the_variables_to_export_and_runs_until_stopped(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "thumbtune", "-q", "demo", "--serve"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -105,7 +105,7 @@ def test_serve_prints_what_to_export_and_serves_until_it_is_stopped(tmp_path: Pa
         "THUMBTUNE_THUMBNAIL_HOSTS",
         "THUMBTUNE_DB",
     }
-    assert exports["THUMBTUNE_DB"] == "sqlite:///thumbtune-stand-in.db", "never the store that is the default"
+    assert exports["THUMBTUNE_DB"] == "sqlite:///thumbtune-stand-in.db", "never the default store"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,7 +68,7 @@ def test_the_systemd_unit_runs_a_real_command() -> None:
     assert int(setting("TimeoutStopSec")[0]) > 10
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = tmp_path / "thumbtune"
     program.write_text("#!/bin/sh\n")
@@ -78,7 +78,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert verified(unit) == ""
     broken = tmp_path / "broken.service"
     broken.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=gently"))
-    assert "kill mode" in verified(broken), "or the check would take anything"
+    assert "kill mode" in verified(broken), "otherwise, the check would accept anything"
 
 
 def verified(unit: Path) -> str:
@@ -97,8 +97,8 @@ def test_the_crontab_runs_real_commands() -> None:
         *times, user, command = line.split(None, 6)
         assert all(re.fullmatch(r"[\d*,/-]+", time) for time in times)
         assert (len(times), user) == (5, "thumbtune")
-        assert "%" not in command, "cron ends a line there"
-        assert command.endswith(" >/dev/null"), "or there is a mail for every run"
+        assert "%" not in command, "cron treats % as the end of the line"
+        assert command.endswith(" >/dev/null"), "otherwise, cron sends a mail for every run"
         words = command.removesuffix(" >/dev/null").partition("exec /opt/thumbtune/bin/thumbtune ")[2]
         commands.append(parsed(shlex.split(words)))
     assert [(name, [key for key, value in options.items() if value is True]) for name, options in commands] == [
@@ -107,7 +107,7 @@ def test_the_crontab_runs_real_commands() -> None:
         ("sync", ["full", "skip_busy"]),
         ("retrain", ["no_sync"]),
     ]
-    assert CRON.read_text().endswith("\n"), "cron ignores a last line without end"
+    assert CRON.read_text().endswith("\n"), "cron ignores a last line without a newline"
 
 
 def test_the_crontab_reads_the_key_in_a_shell(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def vectors(encoder: SentenceTransformer, inputs: Sequence[str | Image.Image]) -
     return found
 
 
-def test_the_folder_is_small_and_holds_safetensors_only() -> None:
+def test_the_folder_is_small_and_has_only_safetensors() -> None:
     files = sorted(path.name for path in FOLDER.iterdir())
     assert files == [
         "README.md",

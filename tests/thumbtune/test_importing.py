@@ -134,7 +134,9 @@ def test_equal_file_names_in_two_folders_are_two_videos(database: Database, tmp_
         assert counts(import_rows(database, open_source(str(folder)), channel="mine")) == (3, 0, 0, 0)
     assert len(pairs(database)) == 6
     metadata_csv(tmp_path / "c")
-    assert counts(import_rows(database, open_source(str(tmp_path / "c")))) == (3, 0, 0, 0), "another channel's"
+    assert counts(import_rows(database, open_source(str(tmp_path / "c")))) == (3, 0, 0, 0), (
+        "it belongs to another channel"
+    )
 
 
 def test_missing_values_of_a_row_keep_the_stored_values(database: Database, tmp_path: Path) -> None:

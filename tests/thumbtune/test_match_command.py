@@ -74,7 +74,7 @@ def test_match_a_video_shows_its_current_title(thumbtune: Run, clip: str) -> Non
     shown = [float(line.split()[1]) for line in lines]
     assert shown == sorted(shown, reverse=True)
     assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Embedding", "note:", "how"}, (
-        "no library speaks"
+        "no library prints"
     )
 
 
@@ -102,7 +102,7 @@ def test_titles_are_read_from_a_file_and_from_standard_input(
     assert asked("--titles", "ideas.txt", "mine") == {"voilà", "日本", "mine"}
     assert asked() == asked("-") == asked("--titles", "-") == {"piped 🎈"}
     assert asked("mine", "-") == asked("mine", "--titles", "-") == {"mine", "piped 🎈"}
-    assert asked("mine") == {"mine"}, "what nobody asked for is not read"
+    assert asked("mine") == {"mine"}, "words that were not requested are not read"
 
 
 def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:

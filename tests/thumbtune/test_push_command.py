@@ -6,40 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from huggingface_hub import close_session
 
 from store.db import open_database
 from tests.fakes.hub import FakeHub, Repository, serving
+from tests.thumbtune.asking import Done, Run, make_clip, run_here
 from tests.trainer.test_hub import trained_store, use_hub
-from tests.trainer.tiny import build_clip
-from thumbtune.cli import main
-from trainer.quiet import quiet_libraries
 from trainer.runs import promote_run
-
-
-class Done(NamedTuple):
-    """The result of a command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> str:
     """The URL of a store of 20 pairs with one run, 1, on snapshot 1."""
     folder = tmp_path_factory.mktemp("push")
-    with quiet_libraries():
-        clip = build_clip(folder / "tiny-clip")
-    url = trained_store(migrated_file, folder, clip)
+    url = trained_store(migrated_file, folder, make_clip(folder))
     with open_database(url) as database:
         promote_run(database, 1, "a test")
     return url
@@ -59,12 +43,9 @@ def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytes
     monkeypatch.setattr("signal.signal", lambda *_: None)
 
     def run(*arguments: str) -> Done:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main(["--db", store, "push", *arguments])
-        told = capfd.readouterr()
-        assert hub.token not in told.out + told.err
-        return Done(int(exited.value.code or 0), told.out, told.err)
+        done = run_here(capfd, "--db", store, "push", *arguments)
+        assert hub.token not in done.stdout + done.stderr
+        return done
 
     return run
 

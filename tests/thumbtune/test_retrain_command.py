@@ -85,7 +85,7 @@ class Shell:
         )
 
     def start_training(self) -> subprocess.Popen[str]:
-        """Start a retraining that lasts for ever; return when it trains."""
+        """Start a retraining that does not end; return when it trains."""
         steps = ("--train", "projection", "--epochs", "1000000")
         process = self.start("retrain", "--no-sync", "--force", *self.model, *steps)
         assert process.stderr is not None
@@ -196,7 +196,7 @@ def test_the_text_output_of_retrain(shell: Shell) -> None:
     assert "run 2: 1,024 of " in same.stdout
     table = [line.split() for line in same.stdout.splitlines() if line.startswith(("split", "train", "valid", "test"))]
     assert "champion's" in same.stdout
-    assert [row[0] for row in table if row[3] == "-"] == ["train"], "it is scored on what is held out"
+    assert [row[0] for row in table if row[3] == "-"] == ["train"], "the champion is scored on held-out rows"
     listed = shell.run("runs", "--wide").stdout.splitlines()
     assert listed[0].split()[:3] == ["run", "in", "use"]
     marked = [line.split()[0] for line in listed[1:] if line.split()[1] == "*"]
@@ -301,7 +301,7 @@ def test_usage_errors_are_one_line(
     assert said in done.error()
     assert done.returncode == code
     assert done.stdout == ""
-    assert shell.server.journal.count() == 0, "nothing was asked for"
+    assert shell.server.journal.count() == 0, "no request was sent"
 
 
 def test_starting_from_a_missing_champion_is_an_error(shell: Shell) -> None:

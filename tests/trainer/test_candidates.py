@@ -81,4 +81,4 @@ def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows(
 
     turned = Fitter(PROJECTIONS, (VISUAL, TEXT), settings, "cpu")
     _, chosen = fit_beside_reader(Fitter.none(PROJECTIONS), turned, (known, rows(agree=True)), GROUPS)
-    assert chosen.strength not in (None, UNCHANGED), "this one is better trained"
+    assert chosen.strength not in (None, UNCHANGED), "this reader is better trained"

@@ -34,7 +34,7 @@ def settled(settings: TrainSettings, groups: list[str]) -> TrainSettings:
 
 def test_more_epochs_are_chosen_if_they_help() -> None:
     chosen = settled(STEPS, GROUPS)
-    assert chosen == settled(STEPS, GROUPS), "the same rows and seed choose the same"
+    assert chosen == settled(STEPS, GROUPS), "the same rows and seed give the same choice"
     assert chosen.epochs is not None
     assert 2 < chosen.epochs <= 32
     assert settled(replace(STEPS, epochs=3), GROUPS).epochs == 3
@@ -48,7 +48,7 @@ def test_the_recipe_and_a_single_group_keep_the_published_values() -> None:
     assert (alone.epochs, alone.temperature) == (RECIPE["epochs"], RECIPE["temperature"])
 
 
-def test_a_run_records_what_was_chosen_and_trains_with_it(filled: Database, tiny_clip: Path) -> None:
+def test_a_run_records_the_chosen_settings_and_trains_with_them(filled: Database, tiny_clip: Path) -> None:
     run_id = train(filled, settings_of(tiny_clip, epochs=None, temperature=None)).run_id
     with filled.read() as session:
         recorded = session.get_one(TrainingRun, run_id).settings

@@ -90,14 +90,14 @@ def test_thumbnails_of_other_shapes_are_shown_whole(size: tuple[int, int]) -> No
 
     tile = draw_sheet("asked", tiles(1), Odd(), installed=nothing).crop((28, 96, 348, 276))
     assert tile.getpixel((160, 90)) == (255, 0, 0)
-    assert (222, 222, 219) in colours(tile), "its margins are not part of it"
+    assert (222, 222, 219) in colours(tile), "the crop excludes the margins"
 
 
 def test_a_thumbnail_that_cannot_be_decoded_is_marked() -> None:
     drawn = sheet([*tiles(1), Tile("damaged", "video", 2, 0.5, "Damaged"), *tiles(1)])
     tile = drawn.crop((28 + 340, 96, 28 + 340 + 320, 276))
     assert (0, 0, 128) not in colours(tile)
-    assert len(colours(tile)) > 3, "it is written there"
+    assert len(colours(tile)) > 3, "the error is written on the tile"
     assert drawn.getpixel((28 + 680 + 160, 186)) == (0, 0, 128)
 
 
@@ -217,4 +217,4 @@ def test_invalid_paths_of_sheets_are_refused(tmp_path: Path) -> None:
         write_sheet(sheet(tiles(1)), tmp_path / "none" / "sheet.png")
     with pytest.raises(CantSave, match="folder.png can't be written"):
         write_sheet(sheet(tiles(1)), tmp_path / "folder.png")
-    assert [item.name for item in tmp_path.iterdir()] == ["folder.png"], "no scratch left"
+    assert [item.name for item in tmp_path.iterdir()] == ["folder.png"], "no temporary files left"

@@ -206,7 +206,7 @@ def test_test_rows_do_not_affect_the_decision(
         for video in session.query(Video).filter(Video.split == "test"):
             change_video(session, video.id, title=f"pink pink {video.id}")
     after = train(filled, make(**what), compete=True, test=True)
-    assert after.base.table()["test"] != before.base.table()["test"], "else this test shows nothing"
+    assert after.base.table()["test"] != before.base.table()["test"], "otherwise, this test proves nothing"
     untouched = figures(decision_of(before).reason)
     new, old, n, difference, *_ = figures(decision_of(after).reason)
     assert (new, old, n, difference) == (untouched[0], untouched[0], untouched[2], 0)

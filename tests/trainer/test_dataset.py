@@ -69,7 +69,7 @@ def test_a_dataset_dict_equals_the_snapshot(database: Database, made: int, tmp_p
     with database.read() as session:
         digest = examples(database, made, "train")[3].picture_sha256
         assert read_pictures(session, [digest])[digest] == raw
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["ds"], "no scratch left"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["ds"], "no temporary files left"
 
 
 def test_parquet_files_equal_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_failed_export_can_be_repeated(
     stopped = subprocess.run(arguments, preexec_fn=short_files, check=False, capture_output=True, text=True)
     assert stopped.returncode == 1
     assert stopped.stderr.startswith(f"error: {folder} can't be written (")
-    assert [*folder.parent.rglob("*")] == [folder] * there, "no half of a dataset, and no scratch"
+    assert [*folder.parent.rglob("*")] == [folder] * there, "no partial dataset, and no temporary files"
 
     forked.run(arguments, check=True)
     assert [*folder.parent.iterdir()] == [folder]
@@ -296,4 +296,4 @@ def test_only_an_earlier_export_is_overwritten(sqlite_database: Database, tmp_pa
     picture.write_bytes(b"mine")
     with pytest.raises(CantSave):
         export_dataset(sqlite_database, tmp_path / "theirs", overwrite=True)
-    assert picture.read_bytes() == b"mine", "its folders only have the names of splits"
+    assert picture.read_bytes() == b"mine", "only the names of its folders are those of splits"

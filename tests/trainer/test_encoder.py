@@ -43,7 +43,7 @@ def copied(tiny_clip: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    """A hub that answers 404 to everything, as the real one does for a name that it does not have."""
+    """A hub that answers every request with 404, like the real hub for an unknown name."""
 
     class Empty(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

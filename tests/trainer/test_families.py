@@ -89,7 +89,7 @@ def count_features(database: Database) -> int:
 
 @pytest.mark.parametrize("family", [*FAMILIES, "qwen3-vl"])
 @pytest.mark.parametrize("what", ["cca", "projection"])
-def test_a_run_keeps_two_matrices_and_is_exported_as_it_was_scored(
+def test_a_run_keeps_two_projections_and_its_export_gives_the_recorded_scores(
     filled: Database, folder_of: Callable[[str], Path], tmp_path: Path, family: str, what: str
 ) -> None:
     result = train(filled, settings(folder_of(family), train=what, epochs=3, lr=None))
@@ -127,8 +127,8 @@ def test_an_exported_model_is_a_base_model_with_the_same_projections(
     features = count_features(filled)
     second = train(filled, settings(tmp_path / "exported"))
     assert second.base.table() == first.tuned.table()
-    assert second.total == first.total, "no further matrix is added"
-    assert count_features(filled) == features, "what comes before the matrices is the same"
+    assert second.total == first.total, "no additional matrix is inserted"
+    assert count_features(filled) == features, "the towers are unchanged"
 
 
 @pytest.mark.parametrize("family", ["siglip", "siglip2", "siglip2-naflex"])

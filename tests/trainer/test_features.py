@@ -92,7 +92,7 @@ def test_projected_features_equal_the_embeddings_of_the_whole_model(
         assert np.allclose(seen, whole.picture_vectors(NAMES, Drawn(), silent), rtol=0, atol=1e-5), fit
         assert np.allclose(embedder.title_vectors(MANY, silent), whole.title_vectors(MANY, silent), rtol=0, atol=1e-5)
         assert np.allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-6)
-    assert rows(sqlite_database) == 3 * 20 + len(MANY), "a fit is of pictures only"
+    assert rows(sqlite_database) == 3 * 20 + len(MANY), "the crop mode affects only thumbnails"
 
 
 @pytest.mark.parametrize("stop_after", [0, 32, 64])
@@ -188,7 +188,7 @@ def test_another_crop_mode_precision_or_content_misses_the_cache(sqlite_database
     assert asked(features(sqlite_database, tiny_clip, fit="squash")) == NAMES
     assert asked(features(sqlite_database, tiny_clip, "bf16")) == NAMES
     assert asked(replace(features(sqlite_database, tiny_clip), bars="keep")) == NAMES
-    assert asked(replace(features(sqlite_database, tiny_clip, fit="pad"), bars="keep")) == [], "never shown in a pad"
+    assert asked(replace(features(sqlite_database, tiny_clip, fit="pad"), bars="keep")) == [], "never padded before"
     assert asked(features(sqlite_database, tiny_clip), [*NAMES, "pink bar"]) == ["pink bar"]
     made = features(sqlite_database, tiny_clip)
     assert runs_for_titles(made)

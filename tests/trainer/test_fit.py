@@ -56,7 +56,7 @@ def test_steps_equal_those_of_the_recipe(encoder: Encoder, tiny_clip: Path, with
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_losses_whatever_ran_before(tiny_clip: Path) -> None:
+def test_the_same_seed_gives_the_same_losses_after_any_earlier_work(tiny_clip: Path) -> None:
     first = run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS)
     torch.rand(17)
     assert run(load_encoder(str(tiny_clip), "cpu"), ROWS, SETTINGS) == first

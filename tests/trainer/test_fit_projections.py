@@ -60,7 +60,7 @@ def test_steps_equal_those_of_the_recipe(encoder: Encoder, tiny_clip: Path, mine
     for name, weight in projections.tensors().items():
         assert torch.allclose(weight, theirs[name], rtol=0, atol=1e-5), name
         assert torch.equal(weight, encoder.model.state_dict()[name]) == (name not in names), (
-            "only what was to be trained"
+            "only the chosen projections change"
         )
 
 
@@ -97,7 +97,9 @@ def test_masked_steps_equal_those_of_the_whole_model(encoder: Encoder, tiny_clip
         fit_full_model(FitTask(other, rows, Drawn(), settings), whole.append)
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in whole], rel=1e-5)
     assert [step.learning_rate for step in steps] == [step.learning_rate for step in whole]
-    assert all(step.loss < plain.loss for step, plain in zip(steps[:2], unmasked, strict=False)), "it does mask"
+    assert all(step.loss < plain.loss for step, plain in zip(steps[:2], unmasked, strict=False)), (
+        "the mask has an effect"
+    )
     theirs = other.model.state_dict()
     assert all(
         torch.allclose(weight, theirs[name], rtol=0, atol=1e-5) for name, weight in projections.tensors().items()
@@ -138,7 +140,7 @@ def test_the_initial_projections_are_not_changed(encoder: Encoder) -> None:
     again: list[Step] = []
     torch.rand(17)
     fit_projections(start, inputs, BOTH, SETTINGS, device="cpu", on_step=again.append)
-    assert again == steps, "nothing but the seed decides the order"
+    assert again == steps, "only the seed determines the order"
 
 
 def test_another_seed_changes_the_order_of_rows(encoder: Encoder) -> None:

@@ -66,7 +66,7 @@ def test_bars_are_removed_at_the_16_9_frame(size: tuple[int, int], left: tuple[i
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bars_with_noise_are_removed(size: tuple[int, int]) -> None:
-    """As in a picture that was compressed several times, or whose black is not quite black."""
+    """An image that was compressed several times has such bars, or an image whose black is not exactly black."""
     grain = np.random.default_rng(1).normal(4, 4, size=(size[1], size[0], 3))
     image = np.asarray(barred(size, noise(640, 360, 60, 255)), dtype=np.float64) + grain
     noisy = as_jpeg(Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)), 60)

@@ -55,7 +55,7 @@ def test_training_starts_from_the_weights_of_the_champion(
     before = train_in_use(filled, settings(tiny_clip, train=first, epochs=4))
     on = train(filled, settings(Path("elsewhere"), train=second, start="champion", lr=STILL, epochs=1))
     assert np.allclose(embedded(filled, on.run_id), embedded(filled, before.run_id), rtol=0, atol=1e-5)
-    assert on.base == before.base, "the base is the champion's base"
+    assert on.base == before.base, "the base model is the champion's base model"
     with filled.read() as session:
         rows = [get_run(session, result.run_id) for result in (before, on)]
     assert rows[0].base_model == rows[1].base_model

@@ -133,7 +133,9 @@ def test_a_second_push_replaces_the_first(hub: FakeHub, trained: Database) -> No
 
 def test_a_pushed_dataset_can_be_loaded(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
     done = push_dataset(trained, "pairs", hub=AT_ONCE)
-    assert (done.repo, done.private, done.source_id) == ("creator/pairs", True, 1), "a bare name is the owner's"
+    assert (done.repo, done.private, done.source_id) == ("creator/pairs", True, 1), (
+        "a name without an owner belongs to the token's owner"
+    )
     assert done.url == f"{hub.url}/datasets/creator/pairs"
     there = hub.repository("creator/pairs", "dataset")
     assert there.private
@@ -158,7 +160,7 @@ def test_nothing_is_pushed_to_a_public_repository_by_default(hub: FakeHub, train
     with pytest.raises(PublicRepository, match=r"creator/pairs exists and is public"):
         push_dataset(trained, "creator/pairs", hub=AT_ONCE)
     assert (there.files, there.commits) == ({}, [])
-    assert hub.asked == ["GET whoami", "GET info"], "known before anything is written"
+    assert hub.asked == ["GET whoami", "GET info"], "checked before anything is written"
     assert not push_dataset(trained, "creator/pairs", private=False, hub=AT_ONCE).private
     assert len(there.commits) == 1
 
@@ -214,7 +216,7 @@ def test_a_refused_token_is_an_error(
     with pytest.raises(TokenRefused, match="token") as caught:
         push_model(trained, "creator/clip", hub=AT_ONCE)
     assert token not in str(caught.value)
-    assert len(hub.asked) <= 1, "asking again would not help"
+    assert len(hub.asked) <= 1, "a retry would not help"
 
 
 def test_a_read_only_token_is_an_error(hub: FakeHub, trained: Database) -> None:
@@ -273,7 +275,7 @@ def test_retries_are_limited(hub: FakeHub, trained: Database, caplog: pytest.Log
     with pytest.raises(PushFailed, match="upload to creator/pairs failed with status 500") as caught:
         push_dataset(trained, "creator/pairs", hub=AT_ONCE)
     assert len(hub.answers["commit"]) == 6
-    assert "planned, to Bearer ***" in str(caught.value), "what the hub repeats is shown without the token"
+    assert "planned, to Bearer ***" in str(caught.value), "the token is removed from the hub's message"
     assert hub.token not in str(caught.value) + caplog.text
 
 

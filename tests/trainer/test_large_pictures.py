@@ -90,7 +90,7 @@ def test_images_above_the_limit_on_pixels_are_not_decoded() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
 def test_many_of_the_largest_images_fit_in_memory(tmp_path: Path) -> None:
     (tmp_path / "large.jpg").write_bytes(saved("JPEG", (7700, 5150)))
     command = [sys.executable, "-c", DECODE_MANY, str(tmp_path / "large.jpg"), str(MANY)]

@@ -173,7 +173,7 @@ def test_files_that_change_before_the_towers_are_loaded_are_an_error(sqlite_data
 
 
 def test_wrong_facts_about_unchanged_files_are_corrected(sqlite_database: Database, clip: Path) -> None:
-    """As if a file changed within the clock's resolution: the run that loads the model notices it."""
+    """A file may change within the clock's resolution. The run that loads the model then notices it."""
     right = lazy(sqlite_database, clip).facts
     files = files_digest(str(clip))
     assert files is not None
@@ -255,7 +255,7 @@ def test_a_title_model_and_a_clip_model_of_one_folder_have_separate_rows(databas
     assert loads(database, clip)
     first = TitleModel(database, str(clip), "cpu")
     assert (first.fingerprint, first.width) == (lazy(database, clip).facts.fingerprint, 16)
-    assert not loads(database, clip), "each has its row"
+    assert not loads(database, clip), "each has its own row"
     again = TitleModel(database, str(clip), "cpu")
     assert (again.fingerprint, again.width) == (first.fingerprint, 16)
     vectors = again.vectors(NAMES, lambda _n: None)

@@ -273,6 +273,6 @@ def test_a_trained_model_finds_thumbnails_by_title(sqlite_database: Database) ->
         for video in videos:
             found = search(loaded, text_vector(model, video.title), 40)
             ranks.append([answer.pair.video_id for answer in found].index(video.id) + 1)
-    # By chance the median would be 20, and one in 40 first.
+    # At chance, the median rank would be 20, and one of 40 would be first.
     assert statistics.median(ranks) <= 5
     assert ranks.count(1) >= 8

@@ -109,7 +109,7 @@ def test_stored_near_duplicates_are_grouped_and_sketches_are_saved(database: Dat
     }
     digests = store_all(database, pictures)
     with database.read() as session:
-        assert alike_pictures(session, digests.values()) == {}, "nothing is known of them yet"
+        assert alike_pictures(session, digests.values()) == {}, "they have no sketches yet"
     remember_sketches(database, digests.values())
     with database.read() as session:
         kept = cached_digests(session, SKETCHES, "vision", list(digests.values()), 432)

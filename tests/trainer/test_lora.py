@@ -65,7 +65,7 @@ def test_the_merged_model_is_an_ordinary_model_with_equal_vectors(encoder: Encod
     start = embedded(encoder.model)
     adapters, _ = trained(encoder)
     adapted = embedded(encoder.model)
-    assert not np.allclose(adapted[0], start[0], atol=1e-3), "training did something"
+    assert not np.allclose(adapted[0], start[0], atol=1e-3), "the training has an effect"
     adapters.merge()
     merged = embedded(encoder.model)
     assert all(np.allclose(a, b, rtol=0, atol=1e-5) for a, b in zip(adapted, merged, strict=True))

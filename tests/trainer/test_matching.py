@@ -115,7 +115,7 @@ def test_a_file_equal_to_stored_thumbnails_has_their_titles(store: Database, enc
     }
     assert found.compared == 25
     restricted = match(store, encoder, picture, IDEAS, ["UC2"])
-    assert (len(restricted.current), restricted.compared) == (2, 5), "what it is called now, wherever it is"
+    assert (len(restricted.current), restricted.compared) == (2, 5), "its current title, in any channel"
     assert len(match(store, encoder, open_picture(store, "one"), IDEAS).current) == 1
 
 

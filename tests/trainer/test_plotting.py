@@ -90,7 +90,9 @@ def test_a_few_runs_have_a_point_and_a_bar_each(n: int) -> None:
         np.testing.assert_allclose(ends, [(recall.low, recall.high) for recall in recalls])
     assert axes.get_xlabel() == f"{n} finished run{'s' if n > 1 else ''}, oldest first"
     last = axes.get_xticklabels()[0].get_text()
-    assert last == f"run {100 + n}\n{DAY_ONE + timedelta(days=7 * (n - 1)):%Y-%m-%d}", "the newest is always named"
+    assert last == f"run {100 + n}\n{DAY_ONE + timedelta(days=7 * (n - 1)):%Y-%m-%d}", (
+        "the newest run is always labelled"
+    )
     assert len(axes.get_xticks()) == (n if n < 9 else n // 2)
 
 
@@ -131,10 +133,10 @@ def test_hundreds_of_runs_are_points_and_a_median() -> None:
     assert ys(points) == [run.recalls["tuned", "valid"].value for run in runs]
     (median,) = [line for line in axes.lines if str(line.get_label()).startswith("valid, tuned")]
     assert ys(median)[100] == pytest.approx(runs[100].recalls["tuned", "valid"].value, abs=0.01)
-    assert len(bars(axes, "test")[2][0].get_segments()) == 4, "few on test: each with its bar"
-    assert len(legend(axes)) == 5, "no line a run"
+    assert len(bars(axes, "test")[2][0].get_segments()) == 4, "few runs are scored on test: each has its interval"
+    assert len(legend(axes)) == 5, "no line for each run"
     assert len(axes.get_xticks()) <= 9
-    assert len(axes.texts) == 6, "the newest champions are named"
+    assert len(axes.texts) == 6, "the newest champions are labelled"
 
 
 def test_losses_of_the_newest_runs() -> None:

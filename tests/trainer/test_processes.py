@@ -34,7 +34,7 @@ def test_a_process_of_this_machine_is_checked_directly(living: int, host: str) -
     now = utc_now() + timedelta(seconds=5)
     assert lives_here(host, living, now)
     assert not has_ended(host, living, now)
-    assert has_ended(host, living, now - AGES_AGO), "the number is used again"
+    assert has_ended(host, living, now - AGES_AGO), "the process id is reused"
     assert not lives_here(host, living, now - AGES_AGO)
     # This process asks before it begins.
     assert has_ended(host, os.getpid(), now)

@@ -28,7 +28,7 @@ def test_projected_rows_have_length_1_for_any_block_size(projections: Projection
 
 def test_no_rows_give_no_embeddings(projections: Projections) -> None:
     assert projections.pictures(np.empty((0, 6), np.float32)).shape == (0, 4)
-    assert projections.titles(np.empty((0, 0), np.float32)).shape == (0, 4), "as a cache with nothing in it gives"
+    assert projections.titles(np.empty((0, 0), np.float32)).shape == (0, 4), "as returned by an empty cache"
 
 
 def test_a_vector_of_zeros_stays_finite(projections: Projections) -> None:

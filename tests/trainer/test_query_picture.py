@@ -84,7 +84,7 @@ def test_a_file_takes_precedence_over_a_video(
     assert open_picture(videos, "short").video_id is None
     Path("short").unlink()
     Path("short").mkdir()
-    assert open_picture(videos, "short").video_id == "short", "a folder can't be meant"
+    assert open_picture(videos, "short").video_id == "short", "a folder is not a valid query"
 
 
 @pytest.mark.parametrize("name", ["", "none.png", "no\0name", "caf\udce9", "x" * 5_000])
@@ -135,7 +135,7 @@ def test_an_endless_file_is_an_error(sqlite_database: Database) -> None:
         open_picture(sqlite_database, "/dev/zero")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read any file")
 def test_an_unreadable_file_is_an_error(sqlite_database: Database, tmp_path: Path) -> None:
     (tmp_path / "cover.png").touch(mode=0)
     with pytest.raises(BadSetting, match=r"can't be read \(permission denied\)"):

@@ -20,7 +20,7 @@ def test_nested_blocks_restore_the_previous_state() -> None:
         assert bars() == (False, False)
         with quiet_libraries():
             assert bars() == (False, False)
-        assert bars() == (False, False), "the inner block's end is not the outer one's"
+        assert bars() == (False, False), "the end of the inner block does not end the outer block"
         assert logging.getLogger("transformers").level == logging.ERROR
     assert bars() == before
     assert logging.getLogger("transformers").level == level

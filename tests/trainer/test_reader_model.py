@@ -146,7 +146,7 @@ def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(
     assert isinstance(used, WithReader)
     assert used.reader.projections.visual.equal(kept[f"reader.{VISUAL}"])
     assert not used.reader.projections.visual.equal(torch.eye(len(used.reader.projections.visual))), (
-        "something was learnt"
+        "the training has an effect"
     )
     digests, titles = contents(worded)
     with worded.read() as session:
@@ -235,7 +235,7 @@ def test_a_closed_form_learns_and_is_the_same_model_when_loaded(
     assert np.allclose(embedded(exported, pictures), embedded(embedder_of(pictures, run.run_id), pictures), atol=1e-5)
     again = train(pictures, settings(tiny_clip, train=what, seed=7))
     one, two = (artifact(pictures, run_id) for run_id in (run.run_id, again.run_id))
-    assert all(one[name].equal(two[name]) for name in one), "there is nothing random in it"
+    assert all(one[name].equal(two[name]) for name in one), "nothing in it is random"
 
 
 def test_a_run_continues_from_a_champion_with_the_reader(pictures: Database, tiny_clip: Path) -> None:

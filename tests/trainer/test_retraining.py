@@ -140,7 +140,7 @@ def test_pairs_of_a_run_that_was_not_compared_stay_new(filled: Database, setting
     assert done.result is not None
     with filled.read() as session:
         decisions = [get_run(session, run_id).decision for run_id in (1, 2, 3)]
-    assert decisions[1] is None, "`train` beside a champion"
+    assert decisions[1] is None, "a run of `train` while there is a champion"
     assert done.result.decision is not None
     assert decisions[2] == done.result.decision.reason
 
@@ -159,7 +159,7 @@ def test_a_pair_that_is_no_longer_excluded_is_new(filled: Database, settings_for
     with filled.write() as session:
         for one, other in zip(trained, tested, strict=True):
             change_video(session, one, title=session.get_one(Video, other).title)
-    assert new_pairs(filled) == NewPairs(0, 0), "what is tested on is not trained on"
+    assert new_pairs(filled) == NewPairs(0, 0), "held-out pairs are not trained on"
     retrain(filled, settings_for(), min_new=0)
     promote_run(filled, 2, "by hand")
     with filled.write() as session:
@@ -305,7 +305,7 @@ def test_retraining_can_start_from_the_champion(filled: Database, settings_for: 
     assert first.result is not None
     further = retrain(filled, settings_for(**UNTOUCHED, start="champion"), min_new=0)
     assert further.result is not None
-    assert further.result.tuned.table() == first.result.tuned.table(), "it goes on where the champion stands"
+    assert further.result.tuned.table() == first.result.tuned.table(), "it continues from the champion's weights"
     assert further.result.base.table() != first.result.tuned.table()
     with pytest.raises(BadSetting, match="--model"):
         inherited_settings(filled, {"start": "champion", "model": str(tiny_clip)})
@@ -382,7 +382,7 @@ def test_a_champion_promoted_meanwhile_stays(database: Database, settings_for: M
     assert done.result is not None
     assert done.result.decision is not None
     assert done.result.decision.promote
-    assert "the champion (run 1)" in done.result.decision.reason, "what was scored is what is told"
+    assert "the champion (run 1)" in done.result.decision.reason, "the reason has the recorded scores"
     assert (done.result.promoted, done.champion_id) == (False, 2)
     with database.read() as session:
         assert champion_ids(session) == [1, 2]
@@ -516,7 +516,7 @@ def test_no_run_starts_while_another_is_running(database: Database, settings_for
         with pytest.raises(AlreadyTraining, match=rf"run {run_id} \(process \d+\) is training on this store") as caught:
             retrain(database, settings_for())
         assert caught.value.exit_code == 3
-        assert retrain(database, settings_for(), min_new=41).result is None, "nothing to do anyway"
+        assert retrain(database, settings_for(), min_new=41).result is None, "no run would have been started"
         with database.read() as session:
             assert [run.id for run in list_runs(session)] == [run_id]
     done = retrain(database, settings_for())

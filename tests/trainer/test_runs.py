@@ -224,7 +224,7 @@ def test_results_are_recorded_for_each_channel(sqlite_database: Database, settin
     assert any("UC3 has only one pair" in text for text in result.warnings)
     only = train(sqlite_database, settings_for(channels=("@uc2",)))
     assert only.examples == {"train": 14, "valid": 3, "test": 3}
-    assert only.tuned.table(scope="UC2") == {}, "one channel: the figures are under `all`"
+    assert only.tuned.table(scope="UC2") == {}, "with one channel, all metrics are in the scope `all`"
 
 
 def test_three_pairs_can_be_trained_on_with_warnings(sqlite_database: Database, settings_for: Make) -> None:
@@ -451,7 +451,7 @@ def test_a_store_that_was_moved_keeps_its_models(
 
 
 def start_and_wait(url: str, tiny_clip: Path) -> subprocess.Popen[str]:
-    """Start a real process that trains for ever; return when its run has recorded steps."""
+    """Start a real process that does not stop training; return when its run has recorded steps."""
     code = f"""
 import sys
 from store.db import open_database
@@ -484,7 +484,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
     try:
         alive = train(filled, settings_for())
         with filled.read() as session:
-            assert get_run(session, 1).status == "running", "a living run is left alone"
+            assert get_run(session, 1).status == "running", "a run of a living process is not marked"
             assert get_run(session, 1).pid == process.pid
     finally:
         process.send_signal(signal.SIGKILL)
@@ -497,7 +497,7 @@ def test_a_killed_run_is_marked_at_the_next_start(
 
 
 def test_a_run_that_ends_while_it_is_checked_stays_done(migrated_postgres_url: str, settings_for: Make) -> None:
-    """SQLite has one writer. On PostgreSQL, a process may end its run, and then itself, after the run was read."""
+    """On PostgreSQL, a process may end its run, and then exit, after another process has read the run."""
     with closing(open_database(migrated_postgres_url)) as database:
         look_while_one_ends(database, settings_for())
 
@@ -517,7 +517,7 @@ def look_while_one_ends(database: Database, settings: TrainSettings) -> None:
         assert [run.status for run in list_runs(session)] == ["done", "interrupted"]
 
 
-def test_runs_of_other_machines_are_left_alone(filled: Database, settings_for: Make) -> None:
+def test_runs_of_other_machines_are_not_marked(filled: Database, settings_for: Make) -> None:
     columns = {"base_model": "m", "trained": "all", "seed": 1, "settings": {}, "packages": {}}
     with filled.write() as session:
         for host in (f"other-{this_machine()}", this_machine()):

@@ -167,7 +167,7 @@ def test_a_seed_gives_the_same_good_choices() -> None:
     assert first == chosen(space, 40)
     assert first != chosen(space, 40, seed=2)
     late, early = (sorted(float(point["lr"]) for point in part) for part in (first[20:], first[:10]))
-    assert late[10] < early[5], "the sampler learns where good ones are"
+    assert late[10] < early[5], "the sampler learns where good points are"
     for point in first:
         assert 1e-5 <= float(point["lr"]) <= 1e-2
         assert point["epochs"] in range(1, 11)

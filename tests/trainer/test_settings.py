@@ -69,7 +69,7 @@ def test_the_recipe_has_the_published_values() -> None:
         ("hard_max_similarity", float("nan"), "nan"),
     ],
 )
-def test_a_bad_value_is_quoted_in_one_line_that_says_what_to_do(name: str, value: Any, quoted: str) -> None:
+def test_an_invalid_value_is_quoted_in_one_line_with_advice(name: str, value: Any, quoted: str) -> None:
     with pytest.raises(BadSetting) as caught:
         TrainSettings(**{name: value})
     message = str(caught.value)

@@ -318,7 +318,7 @@ def test_a_long_chain_of_shared_thumbnails_and_titles_is_one_group() -> None:
         "Baking bread at home #2",
     ],
 )
-def test_an_ending_alone_does_not_make_another_title(other: str) -> None:
+def test_titles_that_differ_only_in_an_ending_are_equal(other: str) -> None:
     assert set(groups_of([("a", "Baking bread at home", "1"), ("b", other, "2")]).values()) == {"a"}
 
 

@@ -215,7 +215,7 @@ def test_a_resumed_sweep_equals_an_uninterrupted_sweep(
     result = resume_sweep(filled, 2)
     assert status(filled, 2) == "done"
     assert tried(filled, 2) == tried(filled, whole.sweep_id)
-    assert known, "something was known before, and is as it was"
+    assert known, "earlier trials are unchanged"
     assert all(row in tried(filled, 2) for row in known)
     assert result.standings == whole.standings
     assert result.settings == whole.settings
@@ -242,7 +242,7 @@ def test_a_resumed_sweep_uses_its_original_examples(filled: Database, settings_f
     with filled.read() as session:
         assert {score.n for score in trial_scores(session, 1)} == {6}
         assert get_run(session, result.run_id).sweep_id == 1
-    assert result.recalls["tuned"]["valid"].n == 9, "the winner is trained on all there is now"
+    assert result.recalls["tuned"]["valid"].n == 9, "the winner is trained on all current pairs"
     assert len(result.warnings) == 1
     assert "pairs were added, removed or changed" in progress.told[-1]
 
@@ -293,7 +293,7 @@ def test_a_diverging_trial_is_recorded_and_reported(filled: Database, settings_f
     with filled.read() as session:
         failed = [run for run in sweep_runs(session, 1) if run.status == "failed"]
         scores = rows_as_dicts(session, "SELECT DISTINCT run_id FROM evaluation")
-    assert result.failed == 2 == len(failed), "no further seed after one that diverged"
+    assert result.failed == 2 == len(failed), "no more seeds after a diverged run"
     for run in failed:
         assert run.settings["lr"] == 1e38
         assert "use a smaller --lr" in str(run.error)

@@ -77,7 +77,7 @@ def test_bf16_is_refused_if_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {**without, "avx512_bf16": True})
     assert pick_precision("bf16", "cpu") == pick_precision("auto", "cpu") == "bf16"
     monkeypatch.delattr("torch.cpu.get_capabilities")
-    assert pick_precision("auto", "cpu") == "fp32", "an older torch does not tell"
+    assert pick_precision("auto", "cpu") == "fp32", "older versions of torch do not report it"
     with pytest.raises(BadSetting):
         pick_precision("bf16", "mps")
 
@@ -151,4 +151,4 @@ def test_a_consumer_that_stops_stops_the_thread() -> None:
     gate.set()
     found.close()  # type: ignore[attr-defined]
     assert names_of_threads() == set()
-    assert len(done) <= 3, "what nobody waits for is not done"
+    assert len(done) <= 3, "items that are not needed are not computed"

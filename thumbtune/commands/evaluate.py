@@ -30,7 +30,7 @@ __all__ = ["evaluate"]
 @click.command()
 @model_option(default="the newest finished run")
 @click.argument("old", cls=OldArgument, required=False, expose_value=False, callback=old_model("the argument"))
-@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
+@click.option("--test", is_flag=True, help="Also score the test split; the store counts how often.")
 @device_option()
 @full_option
 @json_option

@@ -71,7 +71,7 @@ def search(
     """
     engine = engine_of(options)
     if sum(given is not None for given in (text, like, words)) != 1:
-        raise click.UsageError("give TEXT to search for, --like IMAGE, or --words TEXT: one of them.")
+        raise click.UsageError("give one of TEXT, --like IMAGE and --words TEXT.")
     if words is not None:
         _search_words(app, words, k, channels, as_json=as_json)
         return

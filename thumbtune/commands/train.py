@@ -34,7 +34,7 @@ _NOT_GIVEN = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 @click.command()
 @training_options(defaults=True)
-@click.option("--test", is_flag=True, help="Score the test split too. The store counts how often that is done.")
+@click.option("--test", is_flag=True, help="Also score the test split; the store counts how often.")
 @click.option("--recipe", is_flag=True, help="Train with the settings of the published recipe.")
 @click.option("--output", type=NewFolder(), metavar="DIR", help="Also write the whole model to the new folder DIR.")
 @click.option(
@@ -80,9 +80,9 @@ def train(
     engine = engine_of(options, place)
     settings = TrainSettings(**options)
     if place is not None and place.rank > 0:
-        from trainer.cluster import follow  # noqa: PLC0415 (loads torch)
+        from trainer.cluster import run_worker  # noqa: PLC0415 (loads torch)
 
-        return follow(place, settings.device, app.open_database)
+        return run_worker(place, settings.device, app.open_database)
     with ExitStack() as open_until:
         processes: Processes | None = None
         if place is not None:

@@ -48,7 +48,9 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
     metavar="FILE",
     help="Ask visitors for the token in FILE; required for an address that other machines can reach.",
 )
-@click.option("--read-only", is_flag=True, help="Change nothing in the store: no promotions, and no vectors are kept.")
+@click.option(
+    "--read-only", is_flag=True, help="Do not change the store: promotions are refused, and no vectors are cached."
+)
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 @click.pass_obj
 def ui(

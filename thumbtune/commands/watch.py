@@ -42,7 +42,7 @@ PATIENCE_S = 8.0
     default="6h",
     show_default=True,
     metavar="DURATION",
-    help="How often to sync each channel, give or take a tenth: 30m, 6h, 1d.",
+    help="The interval between syncs of a channel, varied by up to a tenth: 30m, 6h, 1d.",
 )
 @click.option(
     "--refresh-every",

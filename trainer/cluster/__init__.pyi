@@ -4,6 +4,6 @@ from .filling import fill_on_ray as fill_on_ray
 from .models import features_of as features_of
 from .models import inputs_of as inputs_of
 from .processes import Processes as Processes
-from .processes import follow as follow
 from .processes import joined as joined
+from .processes import run_worker as run_worker
 from .training import RayProcesses as RayProcesses

@@ -1,8 +1,8 @@
 """Train the whole model in several processes that torchrun started, one of which records the run.
 
-All processes run the same command. The first process does all steps of a run. The others wait until it starts training
-(`follow`), compute their shares of each batch, and exit. If a process is lost, all others fail, and the first process
-records the run as failed. If the first process is lost, the second process records the failure.
+All processes run the same command. The first process does all steps of a run. The others (`run_worker`) wait until it
+starts training, compute their shares of each batch, and exit. If a process is lost, all others fail, and the first
+process records the run as failed. If the first process is lost, the second process records the failure.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trainer.settings import Place, TrainSettings
 if TYPE_CHECKING:
     from trainer.fitting import WholeLearner
 
-__all__ = ["Job", "Processes", "follow", "joined", "require_same"]
+__all__ = ["Job", "Processes", "joined", "require_same", "run_worker"]
 
 _ARRIVE_S = 60.0
 """Seconds that processes may start after each other."""
@@ -263,7 +263,7 @@ def _missing(place: Place, wait: timedelta) -> BadSetting:
     )
 
 
-def follow(place: Place, device: str, open_store: Callable[..., Database]) -> int:
+def run_worker(place: Place, device: str, open_store: Callable[..., Database]) -> int:
     """Run a process other than the first: wait for the training, and compute a share of each batch.
 
     Args:

@@ -47,7 +47,7 @@ from trainer.fitting import (
 from trainer.models import Embedder, Vectors
 from trainer.progress import Progress, Silent
 from trainer.runs.in_use import InUse
-from trainer.runs.learning import open_again
+from trainer.runs.learning import reopen_learner
 from trainer.scoring import Calibration, HeldOutScores, Weights, calibrate, folds
 
 __all__ = ["Calibrated", "calibration_of"]
@@ -124,7 +124,7 @@ def _calibrated(
     if run is not None and used.trained and len(rows) <= MOST_REFITTED:
         # On another device, the cached vectors would be computed again.
         device = inner_of(used.embedder).features.model.device
-        learner = open_again(database, run, device, Selection(list(rows), {}, ()), progress)
+        learner = reopen_learner(database, run, device, Selection(list(rows), {}, ()), progress)
         if learner is not None:
             _require_enough(rows, range(len(rows)))
             as_train = [replace(row, split="train", negative_position=None) for row in rows]

@@ -18,19 +18,19 @@ from store.training import ExampleRow, load_examples
 from trainer.data import Selection
 from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerError
 from trainer.fitting import Candidate, Learner, ProjectionsLearner, WithReaderLearner, held_out_ranks, triplets
-from trainer.runs.learning import goes_on, open_again
+from trainer.runs.learning import continues_from_champion, reopen_learner
 from trainer.runs.measuring import After, Before
 from trainer.runs.promotion import ENOUGH_VALID, Decision, decide, decide_all_known, decide_unmeasured
 from trainer.runs.record import Run
 from trainer.runs.recorded import embedder_of
 from trainer.scoring import Rows, Scores, paired
 
-__all__ = ["compare_with_use", "why_unusable"]
+__all__ = ["compare_with_model_in_use", "why_unusable"]
 
 _DIRECTION = "thumbnail_to_title"
 
 
-def compare_with_use(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
+def compare_with_model_in_use(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
     """Decide whether a run's model replaces the one in use: the champion, or the run's base model.
 
     Args:
@@ -77,7 +77,7 @@ def why_unusable(database: Database, run_id: int, device: str) -> TrainerError |
 
 def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None) -> Decision | None:
     """Decide on folds of the train and valid rows; None if one of the models can't be refitted on them."""
-    if not isinstance(learner, ProjectionsLearner | WithReaderLearner) or goes_on(run.settings):
+    if not isinstance(learner, ProjectionsLearner | WithReaderLearner) or continues_from_champion(run.settings):
         return None
     examples = [replace(row, split="train", negative_position=None) for row in chosen.examples if row.split != "test"]
     groups = [row.group_id for row in examples]
@@ -89,7 +89,7 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
         incumbent = learner.base_candidate(rows)
     else:
         try:
-            again = open_again(run.database, in_use, run.settings.device, chosen, run.progress)
+            again = reopen_learner(run.database, in_use, run.settings.device, chosen, run.progress)
         except TrainerError:
             return None  # the base model can't be loaded; the champion was scored on cached vectors
         if again is None:

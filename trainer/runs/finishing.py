@@ -15,8 +15,8 @@ from trainer.artifacts import models_dir, save_tensors, save_whole_model
 from trainer.data import Selection
 from trainer.errors import CantSave, TrainingInterrupted, is_interrupt
 from trainer.fitting import Learner, Step
-from trainer.runs.contest import compare_with_use
-from trainer.runs.learning import goes_on
+from trainer.runs.contest import compare_with_model_in_use
+from trainer.runs.learning import continues_from_champion
 from trainer.runs.measuring import After, Before, warn_if_worse
 from trainer.runs.promotion import Decision, by_hand
 from trainer.runs.record import Run, ran_out_of_memory
@@ -60,14 +60,14 @@ def record_scores(run: Run, before: Before, after: After) -> None:
             add_ranks(session, run.id, ({"model": model, **row} for row in scores.rank_rows()))
 
     run.database.transact(write)
-    if before.in_use is not None and (before.champion is not None or goes_on(run.settings)):
+    if before.in_use is not None and (before.champion is not None or continues_from_champion(run.settings)):
         run.note(champion_run_id=before.in_use.id)
 
 
 def decide(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
     """Compare the trained model with the champion; without a champion, with the base model."""
     with run.timed("compare"):
-        decision = compare_with_use(run, learner, chosen, before, after)
+        decision = compare_with_model_in_use(run, learner, chosen, before, after)
     current = before.current
     if current is None or set(current.scope) == set(run.settings.channels):
         return decision

@@ -25,10 +25,10 @@ from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSetti
 if TYPE_CHECKING:
     from trainer.cluster import Processes
 
-__all__ = ["cached_learner", "goes_on", "open_again", "open_learner", "require_processes"]
+__all__ = ["cached_learner", "continues_from_champion", "open_learner", "reopen_learner", "require_processes"]
 
 
-def goes_on(settings: TrainSettings) -> bool:
+def continues_from_champion(settings: TrainSettings) -> bool:
     """Whether the run continues from the champion's weights."""
     return settings.start == "champion"
 
@@ -47,7 +47,11 @@ def open_learner(
     settings = run.settings
     if run.processes is not None:
         require_processes(settings, run.processes, _only_projections(model, settings))
-    changed = _champions_tensors(run.database, in_use, model) if goes_on(settings) and in_use is not None else {}
+    changed = (
+        _champions_tensors(run.database, in_use, model)
+        if continues_from_champion(settings) and in_use is not None
+        else {}
+    )
     learner = cached_learner(model, settings, prepared.rows, prepared.pooled, changed)
     if learner is not None and not settings.with_reader:
         return learner
@@ -93,7 +97,7 @@ def require_processes(settings: TrainSettings, processes: Processes, projections
         )
 
 
-def open_again(
+def reopen_learner(
     database: Database, recorded: TrainingRun, device: str, chosen: Selection, progress: Progress
 ) -> ProjectionsLearner | WithReaderLearner | None:
     """Recreate a recorded run's learner on today's pairs; None for a whole model or a run that continued from another.
@@ -102,7 +106,7 @@ def open_again(
         RunUnusable, ModelUnavailable: the run's base model can't be loaded, or has changed.
     """
     settings = with_chosen(run_settings(recorded), recorded.settings.get(CHOSEN, {}))
-    if goes_on(settings):
+    if continues_from_champion(settings):
         return None
     base = base_of(database, recorded, device)
     settings = replace(settings, precision=precision_here(settings, base.device))

@@ -14,7 +14,7 @@ from trainer.data import StoredPictures, normalised
 from trainer.errors import TrainerError
 from trainer.fitting import Learner, WithReaderLearner
 from trainer.models import LazyModel
-from trainer.runs.learning import goes_on
+from trainer.runs.learning import continues_from_champion
 from trainer.runs.preparing import Prepared
 from trainer.runs.promotion import ENOUGH_VALID
 from trainer.runs.record import Run
@@ -121,7 +121,9 @@ def _known_to_champion(run: Run, in_use: TrainingRun | None, rows: Sequence[Exam
     known = contaminated(run.database, in_use.id, rows)
     if known:
         whose = (
-            "its metrics and those of this run, which continues from it," if goes_on(run.settings) else "its metrics"
+            "its metrics and those of this run, which continues from it,"
+            if continues_from_champion(run.settings)
+            else "its metrics"
         )
         run.warn(
             f"the champion, run {in_use.id}, was trained on the title or thumbnail of {len(known)} of the "

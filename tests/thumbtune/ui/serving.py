@@ -1,4 +1,4 @@
-"""The page, served in this process or in another one, with a client over real HTTP."""
+"""The page, served in this or another process, with a client over real HTTP."""
 
 from __future__ import annotations
 

@@ -132,7 +132,9 @@ async def test_slow_clients_are_replaced_if_they_hold_all_connections(
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await slow[0][0].readexactly(LARGE)
-        assert len(await slow[2][0].readexactly(LARGE)) == LARGE, "only the one that has read for longest is closed"
+        assert len(await slow[2][0].readexactly(LARGE)) == LARGE, (
+            "only the connection that has read for longest is closed"
+        )
         for _, opened in [*slow, (reader, writer)]:
             opened.close()
 

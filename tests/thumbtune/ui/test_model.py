@@ -120,7 +120,7 @@ def test_a_match_gives_the_results_of_the_command(address: str, url: str) -> Non
 def test_three_thumbnails_match_fifty_titles(address: str) -> None:
     asked = [("v", f"UC1-00{n}") for n in range(4)] + [("t", f"title {n}") for n in range(55)]
     page = answered(address, "/match?" + urlencode(asked))
-    assert page.count('<th scope="row">') == 50 + 3, "and what the three are called now"
+    assert page.count('<th scope="row">') == 50 + 3, "and their current titles"
     assert page.count('<img src="/picture/') == 3 + 3 + 9
     assert "only 3 thumbnails" in page
     assert "5 were left out" in page
@@ -184,7 +184,7 @@ def test_a_killed_model_process_is_restarted(served: tuple[str, int]) -> None:
     assert figures(page)
     assert "SIGKILL" in page
     assert model_process(pid).pid != killed.pid
-    assert "SIGKILL" not in answered(address, "/?q=blue"), "told once"
+    assert "SIGKILL" not in answered(address, "/?q=blue"), "reported once"
 
 
 def test_pages_answer_while_the_model_is_busy(served: tuple[str, int]) -> None:

@@ -1,17 +1,17 @@
-// What pages do beyond links and forms: paste and drop pictures, rank while typing, load older thumbnails, keys.
-// Everything here also works without it, by the forms themselves.
+// Additions to links and forms: paste and drop pictures, rank while typing, load older thumbnails, keyboard shortcuts.
+// Without this script, the forms do the same.
 
 const PAUSE_MS = 250;
 const AGAIN_MS = 1000;
 
 document.documentElement.classList.add("scripted");
 
-/** Put picture files into a form's file field; false if there is none to put. */
+/** Put picture files into a form's file field; return false if there are no picture files. */
 function give(form, files) {
   const field = form.querySelector('input[type="file"]');
   const pictures = [...files].filter((file) => file.type.startsWith("image/"));
   if (!field || pictures.length === 0) return false;
-  // What was given before and is not ranked yet stays.
+  // Keep the earlier files that were not ranked yet.
   put(field, field.multiple ? [...field.files, ...pictures] : pictures.slice(0, 1));
   field.dispatchEvent(new Event("change", { bubbles: true }));
   return true;
@@ -44,12 +44,12 @@ async function pageOf(answer) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-/** Rank anew whenever the form changes: one request at a time, the newest state last. */
+/** Rank again when the form changes: one request at a time, and the last request has the newest state. */
 function rankLive(form) {
   let timer, busy = false, again = false;
   const field = (name) => form.querySelector(`#pictures [name="${name}"]`);
 
-  /** What is sent: all of the form but an id that is still being typed. */
+  /** The data to send: the whole form, except for an id that is still being typed. */
   function sending() {
     const data = new FormData(form), video = field("video");
     if (video && video === document.activeElement && video.dataset.typing) data.delete("video");
@@ -103,14 +103,14 @@ function rankLive(form) {
 
   function replacePictures(page, sent) {
     const now = document.getElementById("pictures"), then = page.getElementById("pictures");
-    // What was pasted, typed or ticked since the request is not in the answer: it stays, to be sent next.
+    // Keep changes since the request: they are not in the response, and are sent with the next request.
     const files = unsent(sent);
     const typed = field("video")?.value ?? "";
     const video = typed === sent.get("video") ? "" : typed;
     const ticked = [...now.querySelectorAll('[name="remove"]:checked')].map((box) => box.value);
     const chosen = (place) => [...place.querySelectorAll('[name="picture"]')].map((one) => one.value).join();
     if (chosen(now) === chosen(then)) { keepUnsent(sent); return; }
-    // The focus stays where the same field is again.
+    // Restore the focus if the same field still exists.
     const focused = now.contains(document.activeElement) ? document.activeElement : null;
     const typing = focused?.dataset.typing; // browsers may say `change` of a field that is taken away
     now.replaceWith(document.adoptNode(then));
@@ -137,7 +137,7 @@ function rankLive(form) {
   });
 }
 
-/** Append the next page of the library when its link comes near. */
+/** Append the next page of the library when its link becomes almost visible. */
 function loadOlder(link) {
   const watcher = new IntersectionObserver(async ([entry]) => {
     if (!entry.isIntersecting) return;
