@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from store.errors import panics_as_errors
 from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
 from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
-from trainer.models.titles import fails_on_text, text_limit, token_counts
+from trainer.models.titles import failures_on, text_limit, token_counts
 from trainer.settings import Bars, Fit
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | No
     sides = {size.get("height"), size.get("width")} if "height" in size else {size.get("shortest_edge")}
     if len(sides) != 1 or None in sides or "longest_edge" in size:
         return None
-    red, green, blue = (round(255 * value) for value in images.image_mean)
+    red, green, blue = (min(max(round(255 * value), 0), 255) for value in images.image_mean)
     side: Any = sides.pop()
     return int(side), (red, green, blue)
 
@@ -190,7 +189,7 @@ def title_vectors(model: SentenceTransformer, titles: Sequence[str], count: Coun
 
 
 def _embed(model: SentenceTransformer, inputs: Sequence[str] | Sequence[Image.Image]) -> Vectors:
-    with panics_as_errors(fails_on_text):
+    with failures_on("title" if isinstance(inputs[0], str) else "thumbnail"):
         vectors: Vectors = model.encode(
             list(inputs),
             batch_size=_BATCH,
@@ -213,7 +212,8 @@ def load_clip(name: str, device: str, *, option: str = "--model", text_model: st
     Raises:
         UnknownModel, NoNetwork, NotAClip, DamagedModel: see `trainer.errors`.
     """
-    from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
+    # Cached vectors need no model, and importing takes seconds.
+    from trainer.models.loading import library_errors, load_model, try_out  # noqa: PLC0415
 
     model = load_model(name, device, option=option)
     if text_model is not None:
@@ -224,5 +224,9 @@ def load_clip(name: str, device: str, *, option: str = "--model", text_model: st
             f"{name} does not embed both images and texts; use another model with {option}, for example "
             "sentence-transformers/clip-ViT-B-32"
         )
-    read_as_trained(model)
-    return in_one_shape(model, name)
+    with library_errors(name, option):
+        read_as_trained(model)
+        model = in_one_shape(model, name)
+        _square(model)  # reads settings that only other crop modes need
+    try_out(model, name, option)
+    return model

@@ -240,8 +240,11 @@ class LazyModel:
             model = load_clip(self.name, self.device, option=self._option, text_model=self._text_model)
             if self._changed is not None:
                 self._changed[1](model)
-            found = Facts.of(model)
-            self._compare_with_plain(model)
+            from trainer.models.loading import library_errors  # noqa: PLC0415 (`load_clip` has imported it)
+
+            with library_errors(self.name, self._option):
+                found = Facts.of(model)
+                self._compare_with_plain(model)
             self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit, self._bars), found
         return self._loaded
 
@@ -334,13 +337,16 @@ class TitleModel:
         return found, width
 
     def _read(self) -> SentenceTransformer:
-        from trainer.models.loading import load_model  # noqa: PLC0415 (cached vectors need no model; importing takes seconds)
+        # Cached vectors need no model, and importing takes seconds.
+        from trainer.models.loading import library_errors, load_model, try_out  # noqa: PLC0415
 
         model = load_model(self.name, self._device, option=self._option, text_only=True)
+        try_out(model, self.name, self._option)
         folder = files_folder(self.name)
         if self._device == "cpu" and folder is not None:
             plain = PlainBert.at(folder)
-            compare_once(self._database, self._files(), lambda: plain is not None and plain.agrees(model))
+            with library_errors(self.name, self._option):
+                compare_once(self._database, self._files(), lambda: plain is not None and plain.agrees(model))
         return model
 
     def _load(self) -> SentenceTransformer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +11,24 @@ from typing import Any
 import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors import SafetensorError
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel
 
-from store.errors import panics_as_errors
-from trainer.errors import DamagedModel, causes_of
+from store.errors import StoreError, panics_as_errors
+from trainer.errors import DamagedModel, TrainerError, causes_of
+from trainer.models.families import sees_and_reads
 from trainer.models.hub_names import hub_has, not_reachable
+from trainer.models.model_costs import check_inputs, no_more_numbers_than_in
 from trainer.models.model_files import FILES, check_model_files
 from trainer.models.model_folders import hub_name, model_folder
 from trainer.quiet import quiet_libraries
 
-__all__ = ["load_model"]
+__all__ = ["library_errors", "load_model", "try_out"]
 
 _NAMES_SHOWN = 5
+_TITLES = ("A fox, 3 Füchse & 狐's  DEN — #1 🎈", "long titles are cut where they must be " * 12)
+_PICTURES = tuple(Image.new("RGB", size, "grey") for size in ((64, 36), (36, 64)))
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -44,7 +47,8 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
         DamagedModel: files are missing, unreadable or not in safetensors, or tensors are missing or unexpected.
     """
     folder = model_folder(name, option) or _from_hub(name, option)
-    with _mapped(name, option), quiet_libraries(), _loading_reports() as reports, _offline():
+    limits = no_more_numbers_than_in(folder)
+    with library_errors(name, option), quiet_libraries(), _loading_reports() as reports, limits, _offline():
         model = SentenceTransformer(
             str(folder),
             device=device,
@@ -55,6 +59,20 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
     for report in reports:
         _require_whole(name, report, option, text_only=text_only)
     return model
+
+
+def try_out(model: SentenceTransformer, name: str, option: str) -> None:
+    """Embed two titles and, if the model can, two pictures, which differ in size.
+
+    The libraries use most settings of preprocessing only now. A setting of a wrong type would stop a command halfway.
+
+    Raises:
+        DamagedModel: the model can't embed them.
+    """
+    with library_errors(name, option), quiet_libraries():
+        check_inputs(model)
+        for inputs in (_TITLES, _PICTURES) if sees_and_reads(model) else (_TITLES,):
+            model.encode(list(inputs), show_progress_bar=False)
 
 
 @contextmanager
@@ -141,13 +159,13 @@ def _from_hub(name: str, option: str) -> Path:
 
 
 @contextmanager
-def _mapped(name: str, option: str) -> Iterator[None]:
-    """Convert the model libraries' errors to `trainer.errors`."""
+def library_errors(name: str, option: str) -> Iterator[None]:
+    """Convert what the model libraries raise to `trainer.errors`: any class of exception, if a folder is damaged."""
     try:
         with panics_as_errors():
             yield
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedModel(_damaged(name, error, option)) from error
+    except (StoreError, TrainerError):
+        raise
     except Exception as error:
         if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled) for cause in causes_of(error)):
             raise DamagedModel(
@@ -163,5 +181,7 @@ def _damaged(name: str, error: Exception, option: str) -> str:
             f"{name} requires code from its repository, which is never executed; use a model that the installed "
             f"libraries support with {option}"
         )
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"{name} can't be loaded ({first[:200]}); copy or download it again, or use another model with {option}"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "ignore_mismatched_sizes" in reason:
+        reason = "the tensors have other sizes than config.json says"
+    return f"{name} can't be loaded ({reason[:200]}); copy or download it again, or use another model with {option}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from trainer.errors import DamagedModel, UnknownModel
 
-__all__ = ["FILES", "check_model_files"]
+__all__ = ["FILES", "check_model_files", "items"]
 
 FILES = (
     *("README.md", "*.json", "*.txt", "*.model", "*.jinja"),
@@ -24,6 +24,7 @@ FILES = (
 )
 """The files that are downloaded from the hub: the card, configurations, vocabularies, and weights in safetensors."""
 
+_TEXTS = (".json", ".txt", ".model", ".jinja")
 _PICKLES = (".bin", ".pkl", ".pt", ".pth")
 _WITHOUT_WEIGHTS = frozenset({"Asym", "BoW", "Dropout", "Normalize", "Pooling", "Router", "WordWeights"})
 _WITH_WEIGHTS = frozenset({"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding", "WeightedLayerPooling"})
@@ -42,6 +43,11 @@ _MODEL_SETTINGS = frozenset(
 of `trust_remote_code` and `use_safetensors` have no effect, because `load_model` sets them."""
 _ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
 _MOST_BYTES = 16 * 2**20
+_MOST_BYTES_OF_WORDS = 64 * 2**20
+"""The size of a vocabulary. Gemma's has 33 MB."""
+_COUNT = re.compile(r"layer|depth|block|stage|num_labels")
+"""Names of numbers from which the libraries make lists and dictionaries of that length."""
+_MOST_OF_ANYTHING = 100_000
 _MOST_HEADER_BYTES = 16 * 2**20
 """The size of the list of tensors in a safetensors file. Models with 10,000 tensors have 1 MB."""
 _MOST_NESTED = 4
@@ -129,6 +135,9 @@ def _nested(kind: str, folder: Path, path: str, depth: int) -> Iterator[tuple[st
 
 
 def _check_module(kind: str, module: Path, shown: str) -> None:
+    for key, value in items(_settings(module / "config.json")):
+        if _COUNT.search(key) and isinstance(value, int) and value > _MOST_OF_ANYTHING:
+            raise _Refused(f"has a number that is too large ({key[:80]} in config.json); copy the whole model")
     if kind in _TRANSFORMERS:
         _require_no_adapter(module)
         _check_config(module)
@@ -189,8 +198,12 @@ def _require_inside(folder: Path, module: Path) -> None:
         real = os.path.realpath(path)
         if not any(Path(real).is_relative_to(one) for one in roots):
             raise _Refused(f"has a link that leaves the folder ({path.name!r}); copy the file there")
-        if os.path.lexists(real) and not stat.S_ISDIR(mode := Path(real).stat().st_mode) and not stat.S_ISREG(mode):
+        if not os.path.lexists(real) or stat.S_ISDIR((found := Path(real).stat()).st_mode):
+            continue
+        if not stat.S_ISREG(found.st_mode):
             raise _Refused(f"has an entry that is not a regular file ({path.name!r}); copy the whole model")
+        if path.suffix in _TEXTS and found.st_size > _MOST_BYTES_OF_WORDS:
+            raise _Refused(f"has a file that is too large ({path.name!r}); copy the whole model")
 
 
 def _require_no_adapter(module: Path) -> None:
@@ -208,7 +221,7 @@ def _check_config(module: Path) -> None:
     config = _settings(module / "config.json")
     if "auto_map" in config and not _is_known(config.get("model_type")):
         raise _Refused("needs its own code, which is never run; choose a model that transformers supports")
-    for key, value in _items(config):
+    for key, value in items(config):
         if key.endswith("_implementation") and _has_separator(value):
             raise _Refused(f"requires code from the hub ({key}); remove that line from config.json")
         if key == "use_pretrained_backbone" and value:
@@ -235,12 +248,12 @@ def _check_settings(path: Path) -> None:
         if not isinstance(passed, dict) or not passed.keys() <= _MODEL_SETTINGS:
             raise _Refused(f"passes settings to transformers that are not accepted ({key} in {path.name}); remove them")
     for key in ("config_args", "config_kwargs", "model_args", "model_kwargs", "processor_kwargs", "tokenizer_args"):
-        for name, value in _items(settings.get(key)):
+        for name, value in items(settings.get(key)):
             if name != "chat_template" and _has_separator(value):
                 raise _Refused(f"names other files or repositories ({name} in {path.name}); remove that line")
 
 
-def _items(value: object) -> Iterator[tuple[str, object]]:
+def items(value: object) -> Iterator[tuple[str, object]]:
     """The keys and values of a JSON value, at every level."""
     waiting = [value]
     while waiting:
@@ -252,7 +265,7 @@ def _items(value: object) -> Iterator[tuple[str, object]]:
 
 def _has_separator(value: object) -> bool:
     """Whether a text, or a text in an object, may be a path or a repository. Special tokens such as `</s>` are not."""
-    texts = [value, *(item for _key, item in _items(value))]
+    texts = [value, *(item for _key, item in items(value))]
     return any(
         isinstance(text, str) and ("/" in text or "\\" in text) and not text.startswith(("<", "[")) for text in texts
     )

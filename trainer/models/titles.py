@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from trainer.models.families import input_module
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["fails_on_text", "is_mostly_foreign", "language_of", "text_limit", "token_counts"]
+__all__ = ["failures_on", "is_mostly_foreign", "language_of", "text_limit", "token_counts"]
 
 ENGLISH, CHINESE = "English", "Chinese"
 
@@ -30,6 +31,9 @@ _MOST_TOKENS_A_LETTER = 0.25
 in French, Italian, Spanish, German, Dutch, Portuguese, Polish, Turkish and Indonesian titles, and 0.9 or more in other
 scripts. Chosen on a real English channel and 53 invented titles in 13 other languages: 15 % of the channel's titles
 exceed this value, and at least 89 % of the titles in each other language."""
+
+
+_OF_AN_INPUT = (IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 def text_limit(model: SentenceTransformer) -> int | None:
@@ -51,15 +55,35 @@ def language_of(model: SentenceTransformer) -> str | None:
     return ENGLISH if kind == "clip" and words.vocab_size == _CLIPS_VOCABULARY else None
 
 
-def fails_on_text(reason: str) -> DamagedModel:
-    """The error for a tokenizer that fails on a text, such as one with an expression that backtracks without end."""
-    return DamagedModel(f"the model's tokenizer fails on a title ({reason[:200]}); use another model")
+@contextmanager
+def failures_on(what: str) -> Iterator[None]:
+    """Convert what a model's preprocessing raises on one input: the model was tried out, but not with this input.
+
+    Examples are a tokenizer with an expression that backtracks without end, and a token that the model has no vector
+    for.
+
+    Args:
+        what: `title` or `thumbnail`, for the error message.
+
+    Raises:
+        DamagedModel: the model fails on an input.
+    """
+    try:
+        with panics_as_errors(ValueError):
+            yield
+    except Exception as error:
+        # The tokenizers library raises `Exception` itself. Other errors, such as a lack of memory, have other causes.
+        if isinstance(error, UnicodeError) or not (isinstance(error, _OF_AN_INPUT) or type(error) is Exception):
+            raise
+        part = "tokenizer" if what == "title" else "preprocessing"
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedModel(f"the model's {part} fails on a {what} ({reason}); use another model") from error
 
 
 def token_counts(model: SentenceTransformer, titles: Sequence[str]) -> list[int]:
     """Return the number of tokens of each title before truncation, begin and end included."""
     tokenizer = input_module(model, "text").tokenizer
-    with panics_as_errors(fails_on_text):
+    with failures_on("title"):
         found = tokenizer(list(titles), padding=False, truncation=False, verbose=False)
     return [len(tokens) for tokens in found["input_ids"]]
 

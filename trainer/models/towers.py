@@ -17,6 +17,7 @@ from torch import Tensor
 from trainer.errors import BadSetting
 from trainer.models.encoder import as_text
 from trainer.models.families import TEXT, VISUAL, projections_of
+from trainer.models.titles import failures_on
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -72,19 +73,23 @@ class Towers:
 
     def prepared_pictures(self, images: Sequence[Image.Image]) -> dict[str, Any]:
         """Preprocess RGB pictures. This is separate from the forward pass, so that both can run at the same time."""
-        return dict(self._model.preprocess(list(images), prompt=self._prompt))
+        with failures_on("thumbnail"):
+            return dict(self._model.preprocess(list(images), prompt=self._prompt))
 
     def prepared_titles(self, titles: Sequence[str]) -> dict[str, Any]:
         """Tokenize titles, padded to the longest title, or to the model's fixed length."""
-        return dict(self._model.preprocess([as_text(title) for title in titles], prompt=self._prompt))
+        with failures_on("title"):
+            return dict(self._model.preprocess([as_text(title) for title in titles], prompt=self._prompt))
 
     def pooled_pictures(self, prepared: dict[str, Any]) -> Vectors:
         """Run the vision tower: (n, vision width) float32, the input of the projection of thumbnails."""
-        return self._before(VISUAL, prepared)
+        with failures_on("thumbnail"):
+            return self._before(VISUAL, prepared)
 
     def pooled_titles(self, prepared: dict[str, Any]) -> Vectors:
         """Run the text tower: (n, text width) float32, the input of the projection of titles."""
-        return self._before(TEXT, prepared)
+        with failures_on("title"):
+            return self._before(TEXT, prepared)
 
     def _before(self, name: str, prepared: dict[str, Any]) -> Vectors:
         """Run the model, and return the input of the projection `name`."""
