@@ -14,7 +14,7 @@ from bench.reliability import main
 from bench.reliability_lab import Row
 from bench.reliability_tests import run_tests
 
-__all__ = ["PARTS", "tested"]
+__all__ = ["PARTS", "TESTED", "tested"]
 
 PARTS = {
     "encode": "scale_encoding:encode",
@@ -24,7 +24,7 @@ PARTS = {
 }
 """The parts for `--only`: functions that take a folder and `quick=`, and return rows."""
 
-_TESTED: dict[str, tuple[str, ...]] = {
+TESTED: dict[str, tuple[str, ...]] = {
     "two processes train what one does; a killed one ends the run": ("tests/trainer/test_on_processes.py",),
     "a cluster that can't be used is one line": ("tests/trainer/test_cluster.py", "-k", "not test_a_cluster"),
     "thumbnails move to a folder or bucket and back; faults lose none": (
@@ -45,7 +45,7 @@ _TESTED: dict[str, tuple[str, ...]] = {
 
 def tested(folder: Path, *, quick: bool) -> list[Row]:
     """Run the tests of each promise; with `quick`, of one promise, because `make test` runs all tests."""
-    return run_tests(dict(list(_TESTED.items())[-1:] if quick else _TESTED), folder)
+    return run_tests(dict(list(TESTED.items())[-1:] if quick else TESTED), folder)
 
 
 if __name__ == "__main__":

@@ -149,8 +149,8 @@ def _lost(database: Database, *, n: int, times: int) -> Row:
     moments, good = random.Random(0), 0
     try:
         engine = Engine("ray", cluster.address, 2)
-        node = cluster.add_node(num_cpus=2)
         for _ in range(times):
+            node = cluster.add_node(num_cpus=2)
             forget(database)
             moment = moments.randrange(len(expected))
             ending = threading.Thread(target=_end_node, args=(cluster, node, database, moment), daemon=True)
@@ -158,7 +158,6 @@ def _lost(database: Database, *, n: int, times: int) -> Row:
             encode_pairs(database, settings, engine)
             ending.join()
             good += vectors(database) == expected
-            node = cluster.add_node(num_cpus=2)
     finally:
         cluster.shutdown()
     return Row(

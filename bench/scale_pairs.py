@@ -10,8 +10,8 @@ from store.db import open_database
 
 __all__ = ["pairs"]
 
-_QUICK = ("first snapshot", "fill the cache", "train --train ridge")
-_STEPS = (*_QUICK, "train --train cca", "train --train projection", "evaluate", "export to shards")
+_QUICK = ("fill the cache", "train --train ridge")
+_STEPS = ("first snapshot", *_QUICK, "train --train cca", "train --train projection", "evaluate", "export to shards")
 
 
 def pairs(folder: Path, *, quick: bool = False) -> list[Row]:

@@ -95,7 +95,8 @@ def postgres_server() -> Iterator[str]:
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 # This server's data need not outlive a power cut, and waiting for the disk takes most of its time.
-                for setting in (b"fsync", b"synchronous_commit", b"full_page_writes"):
+                # Its databases are dropped before they need a vacuum.
+                for setting in (b"fsync", b"synchronous_commit", b"full_page_writes", b"autovacuum"):
                     connection.execute(b"ALTER SYSTEM SET " + setting + b" = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield server.get_uri()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from store.db import Database, open_database
+from tests import forked
 from tests.collector.channels import channel, sync, sync_runs
 from tests.collector.test_faults import API, refusal
 from tests.standin import Fault, Faults, StandIn
@@ -41,7 +42,18 @@ class Watched:
         self.arguments: set[bytes] = set()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Return the exit code and the output of both streams. Starts Python, because a fork has no own arguments."""
+        """The exit status, and all that was said on either stream."""
+        done = forked.run(
+            [*forked.THUMBTUNE, "--db", self.url, *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    def run_watched(self, *arguments: str) -> tuple[int, str]:
+        """Like `run`, and look at the arguments of each process. Starts Python: a fork has not its own arguments."""
         with subprocess.Popen(
             [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
             env=self.environment,
@@ -72,7 +84,7 @@ def _arguments(pid: int) -> Iterator[bytes]:
 def test_the_key_is_sent_only_in_its_header(tmp_path: Path) -> None:
     with StandIn(channel(60), keys=[KEY]) as server:
         shell = Watched(tmp_path, server)
-        code, text = shell.run("-vv", "sync", "@tests", "--json")
+        code, text = shell.run_watched("-vv", "sync", "@tests", "--json")
         assert code == 0, text
         said = [text]
         said.append(shell.run("-vv", "sync", "@tests")[1])

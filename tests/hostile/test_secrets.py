@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -168,8 +169,8 @@ def _said(folder: Path, command: list[str], environment: dict[str, str]) -> str:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_no_command_shows_a_secret_of_its_environment(name: str, tmp_path: Path) -> None:
-    open_database(f"sqlite:///{tmp_path / 'x.db'}").close()
+def test_no_command_shows_a_secret_of_its_environment(name: str, migrated_file: Path, tmp_path: Path) -> None:
+    shutil.copy(migrated_file, tmp_path / "x.db")
     for command in COMMANDS:
         said = _said(tmp_path, command, ENVIRONMENTS[name])
         assert said
@@ -187,8 +188,8 @@ def test_config_shows_no_secrets(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("command", NAMES, ids=" ".join)
-def test_no_command_shows_a_password_in_its_arguments(command: list[str], tmp_path: Path) -> None:
-    open_database(f"sqlite:///{tmp_path / 'x.db'}").close()
+def test_no_command_shows_a_password_in_its_arguments(command: list[str], migrated_file: Path, tmp_path: Path) -> None:
+    shutil.copy(migrated_file, tmp_path / "x.db")
     said = _said(tmp_path, command, {})
     assert said
     assert SECRET not in said
