@@ -27,4 +27,4 @@ def pairs(folder: Path, *, quick: bool = False) -> list[Row]:
 def _row(step: str, url: str, folder: Path, size: int) -> Row:
     found = measured(step, url, folder)
     told = f"{found['peak_bytes'] / 1e6:,.0f} MB with libraries, {found['cpu_seconds']:.0f} s of a processor"
-    return Row(f"memory and time: {step}", f"{size:,} made-up pairs on SQLite", 1, f"{told}; {found['result']}", None)
+    return Row(f"memory and time: {step}", f"{size:,} synthetic pairs on SQLite", 1, f"{told}; {found['result']}", None)

@@ -126,7 +126,7 @@ def test_words_are_not_stored_if_not_requested(database: Database) -> None:
         assert rows_as_dicts(session, "SELECT * FROM thumbnail_words") == []
 
 
-def test_a_picture_that_is_not_kept_is_read_once_by_a_process(database: Database) -> None:
+def test_words_that_are_not_stored_are_read_once_per_process(database: Database) -> None:
     letters = Letters()
     letters.name = "letters, in memory"
     first = read_words(database, letters, DIGESTS[:3], letters, lambda _n: None, keep=False)

@@ -43,7 +43,7 @@ _JOINING = 1
 _BATCH = 8
 _MOST_UNSAVED = 1000
 _unsaved: WeakKeyDictionary[Database, dict[tuple[str, str], str]] = WeakKeyDictionary()
-"""{(reader, digest): words} that were not written to a store: the page and `match` need those of a file again."""
+"""{(reader, digest): words} that were not written to the store. The page and `match` use the words of a file twice."""
 
 Count = Callable[[int], None]
 
