@@ -23,14 +23,14 @@ def test_each_part_keeps_its_promises_at_small_size(name: str) -> None:
     assert [row for row in rows if row.kept is False] == []
 
 
-def test_the_tests_of_each_promise_are_there() -> None:
-    """`make test` runs them."""
+def test_the_tests_of_each_promise_exist() -> None:
+    """The files exist, so `make test` runs these tests."""
     for files in (*TESTED.values(), *KINDS.values()):
         assert all((ROOT / word).is_file() for word in files if word.endswith(".py"))
 
 
 @pytest.mark.processes
-def test_tests_that_fail_or_are_none_break_a_promise(tmp_path: Path) -> None:
+def test_failed_or_missing_tests_break_a_promise(tmp_path: Path) -> None:
     contents = {"kept": "", "broken": "def test_two(): assert 0", "untested": None}
     files = {name: tmp_path / f"test_{name}.py" for name in contents}
     for name, content in contents.items():

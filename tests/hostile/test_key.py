@@ -42,7 +42,7 @@ class Watched:
         self.arguments: set[bytes] = set()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """The exit status, and all that was said on either stream."""
+        """Return the exit code and the output of both streams."""
         done = forked.run(
             [*forked.THUMBTUNE, "--db", self.url, *arguments],
             env=self.environment,
@@ -53,7 +53,7 @@ class Watched:
         return done.returncode, done.stdout
 
     def run_watched(self, *arguments: str) -> tuple[int, str]:
-        """Like `run`, and look at the arguments of each process. Starts Python: a fork has not its own arguments."""
+        """Like `run`, and record the arguments of each process. Starts Python, because a fork has no own arguments."""
         with subprocess.Popen(
             [sys.executable, "-m", "thumbtune", "--db", self.url, *arguments],
             env=self.environment,

@@ -1,4 +1,4 @@
-"""Model folders with wrong values in any file: one error that names the folder, in bounded time and memory."""
+"""Invalid values in any file of a model's folder give one error that names the folder, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class Drawn:
-    """A source of pictures of different sizes."""
+    """A source of thumbnails of different sizes."""
 
     def load(self, digests: Any) -> list[Image.Image]:
         return [Image.new("RGB", (40 + n, 30), "red") for n, _ in enumerate(digests)]
@@ -64,7 +64,7 @@ def use(family: str, folder: Path) -> None:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of the values in a JSON value; of lists and objects, the first 40 items."""
+    """Yield the paths of all values in a JSON value, but only of the first 40 items of each list and object."""
     yield path
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys[:40]:
@@ -72,7 +72,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def mutate(folder: Path, dice: random.Random) -> str:
-    """Change one value of one file, or bytes of the file. Returns what was changed."""
+    """Change one value or some bytes of a file; return a description of the change."""
     path = dice.choice(sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".model")))
     content = path.read_bytes()
     if path.suffix != ".json" or dice.random() < 0.1:
@@ -88,14 +88,14 @@ def mutate(folder: Path, dice: random.Random) -> str:
         del inner[place[-1]]
     else:
         inner[place[-1]] = other
-    # A key that is there twice: the first one is shadowed.
+    # A repeated key: the first value is ignored.
     twice = b'{"model_type": 5, ' if dice.random() < 0.1 and isinstance(value, dict) else b"{"
     path.write_bytes(json.dumps(value).encode().replace(b"{", twice, 1))
     return f"{path.name} {place} = {str(other)[:50]!r}"
 
 
 def refusal(family: str, folder: Path) -> str | None:
-    """The error of a model that can't be used; None if it can be. Other errors than those of models are raised."""
+    """Return the error of an unusable model; None if it can be used. Errors of other classes are raised."""
     try:
         use(family, folder)
     except ModelUnavailable as error:
@@ -105,7 +105,9 @@ def refusal(family: str, folder: Path) -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["clip", "siglip", "text"])
-def test_any_wrong_value_is_an_error_of_the_folder(good: dict[str, Path], tmp_path: Path, family: str) -> None:
+def test_any_invalid_value_is_an_error_that_names_the_folder(
+    good: dict[str, Path], tmp_path: Path, family: str
+) -> None:
     errors = []
     for seed in range(25):
         folder = shutil.copytree(good[family], tmp_path / str(seed))
@@ -123,7 +125,7 @@ def test_any_wrong_value_is_an_error_of_the_folder(good: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize("length", ["24", [24], -5, 0, True, 1e30, float("nan"), 10**40, None, {}], ids=repr)
 @pytest.mark.parametrize("family", ["clip", "text"])
-def test_a_longest_length_of_any_type_is_used_or_an_error(
+def test_a_maximum_length_of_any_type_is_used_or_an_error(
     good: dict[str, Path], tmp_path: Path, family: str, length: object
 ) -> None:
     folder = shutil.copytree(good[family], tmp_path / "model")
@@ -132,7 +134,7 @@ def test_a_longest_length_of_any_type_is_used_or_an_error(
 
 
 @pytest.mark.parametrize("options", [{"padding": "max_length", "max_length": 10**9}, {"pad_to_multiple_of": 10**9}])
-def test_titles_are_not_padded_to_any_length(good: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
+def test_titles_are_not_padded_without_limit(good: dict[str, Path], tmp_path: Path, options: dict[str, Any]) -> None:
     folder = shutil.copytree(good["text"], tmp_path / "model")
     edit(folder / "sentence_bert_config.json", processing_kwargs={"text": options})
     assert "pads titles" in str(refusal("text", folder))
@@ -153,7 +155,7 @@ def _replacing(times: int) -> dict[str, Any]:
 
 
 def _mark(folder: Path) -> None:
-    """A tokenizer that ends each title with 1.2 million tokens."""
+    """Let the tokenizer end each title with 1.2 million tokens."""
     mark = {"SpecialToken": {"id": "x", "type_id": 0}}
     single = [{"Sequence": {"id": "A", "type_id": 0}}, *[mark] * 40]
     marks = {"x": {"id": "x", "ids": [2] * 30_000, "tokens": ["x"] * 30_000}}
@@ -187,8 +189,10 @@ def _endless(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", COSTLY)
-def test_a_costly_folder_is_refused_before_it_costs(good: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    """Each of them took minutes or gigabytes. Without the checks, this test does not end."""
+def test_a_costly_folder_is_refused_before_it_takes_time_or_memory(
+    good: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """Without the checks, each folder takes minutes or gigabytes, and this test does not end."""
     folder = shutil.copytree(good["clip"], tmp_path / "model")
     COSTLY[kind](folder)
     with pytest.raises(DamagedModel) as caught:

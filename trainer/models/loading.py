@@ -62,9 +62,9 @@ def load_model(name: str, device: str, *, option: str, text_only: bool = False) 
 
 
 def try_out(model: SentenceTransformer, name: str, option: str) -> None:
-    """Embed two titles and, if the model can, two pictures, which differ in size.
+    """Embed two titles and, if the model embeds images, two images of different sizes.
 
-    The libraries use most settings of preprocessing only now. A setting of a wrong type would stop a command halfway.
+    The libraries use most preprocessing settings only here. Otherwise, an invalid setting would stop a command halfway.
 
     Raises:
         DamagedModel: the model can't embed them.
@@ -160,7 +160,7 @@ def _from_hub(name: str, option: str) -> Path:
 
 @contextmanager
 def library_errors(name: str, option: str) -> Iterator[None]:
-    """Convert what the model libraries raise to `trainer.errors`: any class of exception, if a folder is damaged."""
+    """Convert exceptions of the model libraries to `trainer.errors`: for a damaged folder, they can be of any class."""
     try:
         with panics_as_errors():
             yield
@@ -183,5 +183,5 @@ def _damaged(name: str, error: Exception, option: str) -> str:
         )
     reason = " ".join(str(error).split()) or type(error).__name__
     if "ignore_mismatched_sizes" in reason:
-        reason = "the tensors have other sizes than config.json says"
+        reason = "the sizes of tensors differ from config.json"
     return f"{name} can't be loaded ({reason[:200]}); copy or download it again, or use another model with {option}"

@@ -1,7 +1,7 @@
-"""Bound what a model costs by the numbers in its folder, before anything is built or computed from them.
+"""Check the numbers in a model's folder, before they cost time and memory.
 
-A folder may come from a stranger. With a million layers, a vocabulary of a billion tokens, or pictures of a billion
-pixels in a configuration, the libraries take any time and memory, and end in an error only then.
+A folder may come from a stranger. If its configuration has a million layers, a vocabulary of a billion tokens, or
+images of a billion pixels, the libraries take unlimited time and memory before they fail.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["check_inputs", "no_more_numbers_than_in"]
 
 _NUMBERS_A_BYTE = 2
 _NUMBERS_BESIDE = 1 << 22
-"""Numbers that a model may have beside those in its files, such as a pooler that the checkpoint lacks."""
+"""Parameters that a model may have in addition to those in its files, such as a pooler that the checkpoint lacks."""
 
 _LONGEST_SIDE = 4096
 _MOST_PIXELS = 1 << 26
@@ -34,17 +34,17 @@ _SIZES = frozenset({"crop_size", "pad_size", "size"})
 _AREAS = frozenset({"max_pixels", "min_pixels"})
 
 _TITLE = 500
-"""Characters: as many as the page accepts. YouTube's titles have at most 100."""
+"""The maximum length of a title on the page, in characters. YouTube's titles have at most 100."""
 _LONGEST_TEXT = 1 << 20
 _MOST_TOKENS = 100_000
 
 
 @contextmanager
 def no_more_numbers_than_in(folder: Path) -> Iterator[None]:
-    """Stop the libraries when they build a model of more numbers than the weights in a folder have.
+    """Stop the libraries if they build a model with far more parameters than the weights in a folder.
 
-    The libraries first build a model without memory, then fill in what the checkpoint has, and make the rest up. So
-    this stops them early, whatever the setting is called that made the model large.
+    The libraries first build the model without memory, then fill in the tensors of the checkpoint, and initialise the
+    others randomly. This stops them in the first step, regardless of the setting that makes the model large.
 
     Raises:
         ValueError: the model is too large.
@@ -55,7 +55,7 @@ def no_more_numbers_than_in(folder: Path) -> Iterator[None]:
 
     def add(module: nn.Module, name: str, tensor: Any) -> None:
         nonlocal total
-        # A tensor is registered again when it gets its values.
+        # A tensor is registered again when its values are loaded.
         known = sizes.get((module, name), 0)
         sizes[module, name] = size = 0 if tensor is None else tensor.numel()
         total += size - known
@@ -72,10 +72,10 @@ def no_more_numbers_than_in(folder: Path) -> Iterator[None]:
 
 
 def check_inputs(model: SentenceTransformer) -> None:
-    """Check that preprocessing makes neither pictures nor texts far larger than they are.
+    """Check that preprocessing does not make images or texts far larger.
 
     Raises:
-        ValueError: it would. The message says what is too large.
+        ValueError: the message says what would be too large.
     """
     prompt = model.prompts.get(model.default_prompt_name or "") or ""
     if len(prompt) > _LONGEST_TEXT:
@@ -85,7 +85,7 @@ def check_inputs(model: SentenceTransformer) -> None:
         images: Any = getattr(processor, "image_processor", None)
         options = getattr(module, "processing_kwargs", None) or {}
         if images is not None:
-            # Those that choose the size of each picture have `merge_size`; their edges are areas in pixels.
+            # Processors with `merge_size` choose the size of each image; their edges are areas in pixels.
             side = _MOST_PIXELS if hasattr(type(images), "merge_size") else _LONGEST_SIDE
             for settings in (images.to_dict(), options):
                 _check_pictures(settings, side)
@@ -118,7 +118,7 @@ def _check_growth(tokenizer: Any) -> None:
     if backend is None:
         return
     size = _TITLE
-    # The states of these parts are JSON; the whole tokenizer's has megabytes of vocabulary.
+    # The states of these parts are short JSON; that of the whole tokenizer includes megabytes of vocabulary.
     for part in _parts(backend.normalizer):
         size *= max(1, _growth(part))
         size += len(part.get("prepend") or "")
@@ -147,11 +147,11 @@ def _parts(component: Any) -> Iterator[dict[str, Any]]:
 
 
 def _growth(normalizer: dict[str, Any]) -> int:
-    """How many times as long a normalizer makes a text, at most. Unicode's own normalization is at most 18 times."""
+    """The maximum factor by which a normalizer lengthens a text. For Unicode's own normalization it is 18."""
     if normalizer.get("type") != "Replace":
         return 1
     pattern, content = normalizer.get("pattern") or {}, normalizer.get("content") or ""
-    # An expression may match the empty text before each character.
+    # An expression may match the empty string before each character.
     return len(content) // len(pattern["String"]) if pattern.get("String") else len(content) + 1
 
 

@@ -44,9 +44,9 @@ of `trust_remote_code` and `use_safetensors` have no effect, because `load_model
 _ELSEWHERE = ("cache_dir", "model_name_or_path", "processor_name", "tokenizer_name_or_path")
 _MOST_BYTES = 16 * 2**20
 _MOST_BYTES_OF_WORDS = 64 * 2**20
-"""The size of a vocabulary. Gemma's has 33 MB."""
+"""The maximum size of a vocabulary file. Gemma's has 33 MB."""
 _COUNT = re.compile(r"layer|depth|block|stage|num_labels")
-"""Names of numbers from which the libraries make lists and dictionaries of that length."""
+"""Names of numbers for which the libraries create lists and dictionaries of this length."""
 _MOST_OF_ANYTHING = 100_000
 _MOST_HEADER_BYTES = 16 * 2**20
 """The size of the list of tensors in a safetensors file. Models with 10,000 tensors have 1 MB."""
