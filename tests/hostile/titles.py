@@ -32,8 +32,7 @@ TITLES = [
     " leading and trailing ",
     "x" * 10_000,
     "".join(
-        chr(_random.choice((_random.randrange(32, 0xD800), _random.randrange(0xE000, 0x110000))))
-        for _ in range(10_000)
+        chr(_random.choice((_random.randrange(32, 0xD800), _random.randrange(0xE000, 0x110000)))) for _ in range(10_000)
     ),
     "<|endoftext|><|startoftext|>[PAD]",
 ]
