@@ -38,7 +38,8 @@ demo-channel: demo ## The same, then with a real channel, if ../shared/channel h
 	[ ! -d ../shared/channel ] || $(BIN)/thumbtune demo --channel ../shared/channel
 
 # Files in the order of their names, not those with the fewest tests last: these take the longest.
-PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three workers for two cores: tests of processes, signals and clocks mostly wait.
+PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## The whole test suite
 	$(BIN)/$(PYTEST)
