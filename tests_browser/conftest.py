@@ -16,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOTS = ROOT / "build" / "page"
+SHOTS = os.environ.get("THUMBTUNE_SHOTS")
+"""The folder for a screenshot of each page, for people to look at; drawing them takes as long as all that is tested."""
 expect.set_options(timeout=30_000)  # a model answers in this time, even on a slow machine
 CHANNEL = ROOT.parent / "shared" / "channel"
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from store.db import open_database
+from tests import forked
 from tests.collector.channels import HIGH, channel, contents, failures, jpeg
 from tests.collector.test_bad_pictures import png
 from tests.collector.test_scale import MEASURED
@@ -78,15 +79,15 @@ def peak_mib(url: str, server: StandIn, hosts: str) -> tuple[int, dict[str, obje
 
 
 def test_a_sync_refuses_a_png_full_of_compressed_text(sqlite_url: str) -> None:
-    """Runs in a separate process, because the first sync sets Pillow's limit for the whole process."""
+    """Run in a fork, because the first sync sets Pillow's limit for the whole process."""
     text = PngImagePlugin.PngInfo()
     for _ in range(8):
         text.add_text("Comment", "x" * 1_000_000, zip=True)
     packed = saved("RGB", (8, 8), "PNG", pnginfo=text)
     fault = Fault("body", path="/vi/video000001/", body=packed, content_type="image/png")
     with StandIn(channel(3), faults=Faults([fault], most_in_a_row=None)) as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "thumbtune", "--db", sqlite_url, "sync", "@tests"],
+        done = forked.run(
+            [*forked.THUMBTUNE, "--db", sqlite_url, "sync", "@tests"],
             env={**os.environ, **server.environment()},
             capture_output=True,
             text=True,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from store.db import open_database, rows_as_dicts
 from store.errors import BadDatabaseUrl, StoreError
 from store.urls import shown_url
+from tests import forked
 
 SECRET = "s3cret"
 WRONG = [
@@ -62,8 +61,8 @@ def test_the_harmless_parts_of_a_url_are_shown() -> None:
 )
 def test_the_apis_url_is_logged_without_its_password(url: str, sqlite_url: str) -> None:
     environment = {**os.environ, "YOUTUBE_API_KEY": "k", "THUMBTUNE_API_URL": url, "THUMBTUNE_DB": sqlite_url}
-    done = subprocess.run(
-        [sys.executable, "-m", "thumbtune", "-vv", "sync", "@abc"],
+    done = forked.run(
+        [*forked.THUMBTUNE, "-vv", "sync", "@abc"],
         env=environment,
         capture_output=True,
         text=True,

@@ -314,7 +314,7 @@ def test_an_id_too_large_for_postgres_is_not_found(
     if arguments[0] == "runs":
         # In its own process: its connection stays open until that process ends.
         own = command(migrated_postgres_url, *arguments)
-        ended = subprocess.run(own, capture_output=True, text=True, cwd=tmp_path, check=False)
+        ended = forked.run(own, capture_output=True, text=True, cwd=tmp_path, check=False)
         done = Done(ended.returncode, ended.stdout, ended.stderr)
     else:
         done = thumbtune(*arguments, db=migrated_postgres_url)

@@ -1,4 +1,4 @@
-"""Train a tiny CLIP in every process of a group: `python -m tests.trainer.on_ranks MODEL FILE`, started by torchrun.
+"""Train a tiny CLIP in every process of a group: `main` with the arguments MODEL and FILE, in torchrun's environment.
 
 `train_cases` does the same without a group. Both return the results of each case: losses, learning rates, the gradients
 of the first steps, and the final weights.
@@ -24,7 +24,7 @@ from trainer.fitting.steps import Triplets
 from trainer.quiet import quiet_libraries
 from trainer.settings import TrainSettings
 
-__all__ = ["CASES", "Trained", "train_cases"]
+__all__ = ["CASES", "Trained", "main", "train_cases"]
 
 # 20 names, with a title that is also another row's title and negative, and with two titles of one group.
 TITLES = [*NAMES[:18], NAMES[0].upper(), NAMES[1]]
@@ -72,7 +72,8 @@ def train_cases(model: Path) -> dict[str, Trained]:
     return found
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Train all cases together with the other processes, and save the results to FILE-RANK."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
     results = train_cases(Path(sys.argv[1]))

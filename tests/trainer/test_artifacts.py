@@ -192,11 +192,13 @@ def test_a_circular_link_is_a_clear_error(encoder: Encoder, tmp_path: Path) -> N
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("kind", ["-t tmpfs none", "--bind source"])
-def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path, kind: str) -> None:
+def test_a_mount_point_is_filled(tiny_clip: Path, tmp_path: Path) -> None:
     """A mount of another disk, and a bind mount of the same disk, which has no visible difference."""
     alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    mounted = f"cd {tmp_path} && mkdir source out && mount {kind} out"
+    places = ("disk", "bound")
+    mounted = f"cd {tmp_path} && mount -t tmpfs none disk && mount --bind source bound"
+    for name in ("source", *places):
+        (tmp_path / name).mkdir()
     if (
         shutil.which("unshare") is None
         or subprocess.run([*alone, mounted], check=False, capture_output=True).returncode
@@ -207,18 +209,18 @@ from pathlib import Path
 from trainer.artifacts import check_place, save_whole_model
 from tests.trainer.tiny import load_encoder
 encoder = load_encoder({str(tiny_clip)!r}, "cpu")
-out = Path({str(tmp_path / "out")!r})
-check_place(out)
-save_whole_model(encoder.model, out, "card")
-assert load_encoder(str(out), "cpu").fingerprint == encoder.fingerprint
-print(sorted(path.name for path in out.iterdir() if path.name.startswith(".")), (out / "README.md").read_text())
+for name in {places}:
+    out = Path({str(tmp_path)!r}, name)
+    check_place(out)
+    save_whole_model(encoder.model, out, "card")
+    assert load_encoder(str(out), "cpu").fingerprint == encoder.fingerprint
+    print(sorted(path.name for path in out.iterdir() if path.name.startswith(".")), (out / "README.md").read_text())
 """
-    again = f"mount {kind.replace('source', str(tmp_path / 'source'))} {tmp_path}/out"
-    arguments = [*alone, again + ' && exec "$0" -c "$1"', sys.executable, code]
+    arguments = [*alone, mounted + ' && cd "$2" && exec "$0" -c "$1"', sys.executable, code, str(Path.cwd())]
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "[] card\n"), done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
-    assert list((tmp_path / "out").iterdir()) == []
+    assert (done.returncode, done.stdout) == (0, "[] card\n[] card\n"), done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bound", "disk", "source"]
+    assert [list((tmp_path / name).iterdir()) for name in places] == [[], []]
 
 
 def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:

@@ -36,17 +36,18 @@ from trainer.settings import Place, TrainSettings
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+# A fork of what has imported torch; the processes that it starts are no forks.
+TORCHRUN = (*forked.CODE, "from torch.distributed.run import main; main()", "--standalone", "--nproc-per-node")
 
 
 @pytest.fixture(scope="module")
 def both(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, on_ranks.Trained]]:
     """The results of one process, and those of each of two."""
     file = tmp_path_factory.mktemp("ranks") / "found"
-    with subprocess.Popen([*TORCHRUN, "2", "-m", on_ranks.__name__, str(tiny_clip), str(file)]) as group:
-        alone = train_cases(tiny_clip)
-    assert group.returncode == 0
-    sys.modules["__main__"].Trained = on_ranks.Trained  # type: ignore[attr-defined]  # as the processes pickled it
+    ranks = start_ranks(["-c", f"from {on_ranks.__name__} import main; main()", str(tiny_clip), str(file)])
+    alone = train_cases(tiny_clip)
+    told = [process.communicate()[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], told
     return [alone, *(torch.load(f"{file}-{rank}", weights_only=False) for rank in (0, 1))]
 
 
@@ -97,7 +98,8 @@ def start_ranks(arguments: list[str], worlds: Sequence[int] = (2, 2)) -> list[fo
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # As torchrun has it: without OMP_NUM_THREADS, accelerate gives each process as many threads as there are cores.
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     return [
         forked.Popen(
             [sys.executable, *arguments],
@@ -133,7 +135,7 @@ def test_two_processes_record_one_run_equal_to_that_of_one_process(filled: Datab
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run_as_failed(filled: Database, tiny_clip: Path, rank: int) -> None:
     arguments = command(filled, tiny_clip, "--train", "all", "--epochs", "100000")
-    group = subprocess.Popen([*TORCHRUN, "2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    group = forked.Popen([*TORCHRUN, "2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = training(filled, group).pid
     ranks = {int(child.environ()["RANK"]): child for child in psutil.Process(group.pid).children()}
     assert ranks[0].pid == first

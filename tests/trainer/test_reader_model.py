@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from sqlalchemy import select
 
-from store.db import Database, rows_as_dicts
+from store.db import Database, open_database, rows_as_dicts
 from store.tables import Picture, Video
 from store.training import get_run
 from tests.store.builders import add_channel, add_video
@@ -25,6 +28,8 @@ from trainer.library import load_library, search, searchable, text_vector
 from trainer.models import TEXT, VISUAL
 from trainer.models.encoder import Embedder
 from trainer.models.reader import ReaderModel
+from trainer.quiet import quiet_libraries
+from trainer.runs import TrainResult
 from trainer.runs.calibrating import calibration_of
 from trainer.runs.evaluating import evaluate
 from trainer.runs.in_use import open_in_use
@@ -44,6 +49,11 @@ WORDS = (
 )  # fmt: skip
 
 
+class Beside(NamedTuple):
+    database: Database
+    run: TrainResult
+
+
 def poster(words: str) -> bytes:
     image = Image.new("RGB", (320, 180), "white")
     ImageDraw.Draw(image).text((12, 60), words, fill="black", font=ImageFont.load_default(36))
@@ -52,15 +62,38 @@ def poster(words: str) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(scope="module")
+def read_file(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of thumbnails that show the words of their titles, and have been read; one shows no words."""
+    path = tmp_path_factory.mktemp("read") / "thumbtune.db"
+    shutil.copy(migrated_file, path)
+    with open_database(f"sqlite:///{path}") as database, quiet_libraries():
+        with database.write() as session:
+            add_channel(session)
+            for day, words in enumerate(WORDS):
+                title = f"{words}: what nobody tells you"
+                add_video(session, f"v{day:02}", day=day, title=title, picture=poster(words))
+            add_video(session, "blank", day=99, title="Nothing to see", picture=poster(""))
+        reader = ReaderModel(database, "cpu")
+        assert reader.facts
+        reader.prepared(contents(database)[0], StoredPictures(database))
+    return path
+
+
 @pytest.fixture
-def worded(sqlite_database: Database) -> Database:
-    """A store of thumbnails that show the words of their titles; one thumbnail shows no words."""
-    with sqlite_database.write() as session:
-        add_channel(session)
-        for day, words in enumerate(WORDS):
-            add_video(session, f"v{day:02}", day=day, title=f"{words}: what nobody tells you", picture=poster(words))
-        add_video(session, "blank", day=99, title="Nothing to see", picture=poster(""))
-    return sqlite_database
+def worded(read_file: Path, sqlite_url: str) -> Iterator[Database]:
+    """A copy of that store."""
+    shutil.copy(read_file, sqlite_url.removeprefix("sqlite:///"))
+    with open_database(sqlite_url) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def beside(read_file: Path, tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    """A run of a model beside the reader on a copy of that store, for tests that only use it."""
+    path = Path(shutil.copy(read_file, tmp_path_factory.mktemp("beside")))
+    with open_database(f"sqlite:///{path}") as database, quiet_libraries():
+        yield Beside(database, train(database, settings(tiny_clip, train="cca", with_reader=True), test=True))
 
 
 @pytest.fixture
@@ -122,11 +155,15 @@ def test_thumbnails_are_read_once_and_another_ocr_is_another_model(worded: Datab
         embedded(model_embedder(worded, ReaderModel(worded, "cpu", reader=Never())), worded)
 
 
-@pytest.mark.parametrize("what", ["projection", "cca"])
-def test_with_the_reader_a_model_is_as_good_as_the_reader_on_words(
-    worded: Database, tiny_clip: Path, what: str
-) -> None:
-    run = train(worded, settings(tiny_clip, train=what, with_reader=True), test=True)
+def test_with_the_reader_a_model_is_as_good_as_the_reader_on_words(beside: Beside) -> None:
+    is_as_good_as_the_reader(*beside)
+
+
+def test_with_the_reader_projections_are_as_good_as_the_reader_on_words(worded: Database, tiny_clip: Path) -> None:
+    is_as_good_as_the_reader(worded, train(worded, settings(tiny_clip, with_reader=True), test=True))
+
+
+def is_as_good_as_the_reader(worded: Database, run: TrainResult) -> None:
     assert run.reader is not None
     assert hits(worded, run.run_id, "tuned") >= 20 > hits(worded, run.run_id, "base")
     first, second, scale = artifact(worded, run.run_id)[WEIGHTS].tolist()
@@ -137,10 +174,8 @@ def test_with_the_reader_a_model_is_as_good_as_the_reader_on_words(
     assert evaluate(worded, f"{run.run_id}:base", "cpu").matches
 
 
-def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(
-    worded: Database, tiny_clip: Path
-) -> None:
-    run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
+def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(beside: Beside) -> None:
+    worded, run = beside
     kept = artifact(worded, run.run_id)
     used = embedder_of(worded, run.run_id)
     assert isinstance(used, WithReader)
@@ -176,8 +211,8 @@ def test_a_run_of_a_version_without_reader_training_is_opened_and_refitted(worde
     assert used.embedder.reader.projections.visual.equal(untrained)
 
 
-def test_each_fold_of_a_calibration_has_its_own_reader(worded: Database, tiny_clip: Path) -> None:
-    run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
+def test_each_fold_of_a_calibration_has_its_own_reader(beside: Beside) -> None:
+    worded, run = beside
     used = open_in_use(worded, str(run.run_id), "cpu")
     first, second = (calibration_of(worded, used).folds for _ in range(2))
     readers = [fold.reader for fold in first]

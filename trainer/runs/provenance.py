@@ -29,6 +29,11 @@ def package_versions() -> dict[str, str]:
     Returns:
         {distribution: version}.
     """
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in (*_INDIRECT, *_required()):
         try:
