@@ -26,7 +26,8 @@ __all__ = ["Limits", "Listen", "note_work", "parse_listen", "serve_bounded"]
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether a log record is not about a malformed request: aiohttp would log a traceback for each."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+    malformed = (HttpProcessingError, web.RequestPayloadError)
+    return record.exc_info is None or not isinstance(record.exc_info[1], malformed)
 
 
 logger = logging.getLogger(__name__)
