@@ -26,7 +26,8 @@ __all__ = ["Limits", "Listen", "note_work", "parse_listen", "serve_bounded"]
 
 def _is_worth_logging(record: logging.LogRecord) -> bool:
     """Whether to log a record: aiohttp would log a traceback for each malformed request."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+    malformed = (HttpProcessingError, web.RequestPayloadError)
+    return record.exc_info is None or not isinstance(record.exc_info[1], malformed)
 
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from datetime import date
 from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from collector.errors import PictureError
 from thumbtune.ui.uploads import MAX_BYTES, Uploads
@@ -26,6 +27,9 @@ PICTURES_IN_S = 30.0
 _MOST_FILES = 3
 _MOST_PARTS = 40
 _FIELD_BYTES = 64 << 10
+_MALFORMED = (ValueError, RuntimeError, HttpProcessingError, web.RequestPayloadError)
+"""What aiohttp raises for malformed forms: also for the headers of a part (HttpProcessingError), and for a field
+`_charset_` that is too long (RuntimeError)."""
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _ADDRESS = re.compile(r"(?:youtu\.be/|[?&]v=|/shorts/|/embed/|/live/)([\w-]{6,64})", re.ASCII)
 
@@ -91,7 +95,7 @@ async def _arriving(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise web.HTTPRequestTimeout(text=f"the form did not arrive within {seconds:.0f} s") from error
-    except (ValueError, ConnectionError, web.RequestPayloadError) as error:
+    except (*_MALFORMED, ConnectionError) as error:
         raise web.HTTPBadRequest(text="the form can't be read; send it again") from error
 
 

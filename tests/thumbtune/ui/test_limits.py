@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+from contextlib import suppress
 from html import unescape
 from pathlib import Path
 
@@ -210,6 +211,38 @@ async def test_forms_that_are_too_large_are_refused(client: Client) -> None:
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     for body in (b"", b"--x", b"--x\r\n\r\nno end", b"--y--"):
         assert (await client.ask("POST", "/match", data=body, headers=broken)).status in (200, 400)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\r\n".join(b"X-%d: y" % n for n in range(200)),
+        b"X: " + b"y" * 20_000,
+        b"no header",
+        b"X\0: y",
+        b'Content-Disposition: form-data; filename="\x1b"',
+        b'Content-Disposition: form-data; name="_charset_"',
+        b'Content-Disposition: form-data; name="x"\r\nContent-Length: -5',
+        b"Content-Type: multipart/mixed",
+        b"Content-Type: multipart/mixed; boundary=x",
+        b"Content-Type: ;;;",
+    ],
+)
+async def test_parts_that_no_browser_sends(client: Client, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    types = {"Content-Type": "multipart/form-data; boundary=x"}
+    for end in (b"\r\n--x--\r\n", b""):
+        body = b"--x\r\n" + head + b"\r\n\r\n" + b"y" * 100 + end
+        assert (await client.ask("POST", "/match", data=body, headers=types)).status in (200, 400, 413)
+    assert "Traceback" not in caplog.text
+
+
+async def test_bodies_that_are_not_compressed_as_announced(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    announced = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("/login", "/", "/runs/1/promote"):
+        with suppress(aiohttp.ServerDisconnectedError):
+            await client.ask("POST", path, data=b"no gzip", headers=announced)
+    assert (await client.get("/healthz")).text == "ok\n"
+    assert "Traceback" not in caplog.text
 
 
 async def test_uploads_are_checked_like_thumbnails(client: Client) -> None:
