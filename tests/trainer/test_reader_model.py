@@ -159,6 +159,18 @@ def test_a_run_keeps_the_trained_reader_and_thumbnails_without_words_stay_withou
     assert (np.abs(np.delete(scores, blank, axis=0)).max(axis=1) > 0.1).all()
 
 
+@pytest.mark.parametrize("what", ["cca", "ridge", "projection"])
+def test_the_reader_alone_leaves_thumbnails_without_words_like_no_title(worded: Database, what: str) -> None:
+    epochs = 2 if what == "projection" else None
+    run = train(worded, TrainSettings(model=READER, train=what, negatives="none", epochs=epochs, device="cpu"))
+    for tensor in artifact(worded, run.run_id).values():
+        marks = torch.zeros(len(tensor))
+        marks[-1] = tensor[-1, -1]
+        assert tensor[-1, -1] > 0
+        assert tensor[-1].equal(marks)
+        assert tensor[:, -1].equal(marks)
+
+
 def test_a_run_from_before_the_reader_was_trained_is_used_and_fitted_again_without(
     worded: Database, tiny_clip: Path
 ) -> None:
