@@ -108,7 +108,7 @@ def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict
     steps = TrainSettings(model=str(ENCODER), train="projection")
     fixed, closed = steps.with_recipe_steps(), replace(settings, train=CCA)
     untrained = Candidate(of_reader, own)
-    beside = replace(untrained, fitter=Fitter(own, BOTH, closed, "cpu", fixed=1))
+    beside = replace(untrained, fitter=Fitter(own, BOTH, closed, "cpu", fixed=reader.fixed))
     return {
         "demo encoder": Candidate(of_base, projections),
         "demo encoder, the recipe": Candidate(of_base, projections, Fitter(projections, BOTH, recipe, "cpu")),
@@ -117,8 +117,8 @@ def candidates_of(database: Database, chosen: Selection, stages: Stages) -> dict
         "demo encoder, ridge": Candidate(of_base, projections, Fitter(projections, (TEXT,), settings, "cpu")),
         "demo encoder, CCA": Candidate(of_base, projections, Fitter(projections, BOTH, closed, "cpu")),
         "reader": Candidate(of_reader, own),
-        "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu")),
-        "reader, CCA": Candidate(of_reader, own, Fitter(own, BOTH, closed, "cpu")),
+        "reader, ridge": Candidate(of_reader, own, Fitter(own, (TEXT,), settings, "cpu", fixed=reader.fixed)),
+        "reader, CCA": beside,
         "demo encoder with reader": Candidate(of_base, projections, None, beside),
         "demo encoder, ridge, with reader": Candidate(
             of_base, projections, Fitter(projections, (TEXT,), settings, "cpu"), beside

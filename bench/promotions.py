@@ -11,6 +11,7 @@ their own titles, and show whether the model is really better. The test split is
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,21 +49,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_channel_options(parser)
     parser.add_argument("--draws", type=int, default=20, help="number of small channels of each size")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of pairs of a small channel")
     parser.add_argument("--only", default="", help="measure only the models whose name contains this")
     arguments = parser.parse_args()
     print("| channel | model | pairs | rule | into use | of these worse on the other rows | mean change of recall@1 |")
     print("|---|---|---|---|---|---|---|")
     for name, catalogue in catalogues(arguments).items():
         with synced(catalogue()) as database:
-            measure(database, name, arguments.draws, arguments.only)
+            measure(database, name, arguments.draws, arguments.only, arguments.sizes)
 
 
-def measure(database: Database, name: str, draws: int, only: str) -> None:
+def measure(database: Database, name: str, draws: int, only: str, sizes: Sequence[int] = SIZES) -> None:
     chosen, stages = train_and_valid(database), Stages()
     groups = [row.group_id for row in chosen.examples]
     candidates = candidates_of(database, chosen, stages)
     for model, base in ((model, base) for model, base in MODELS.items() if only in model):
-        for size in SIZES:
+        for size in sizes:
             generators = (np.random.default_rng(seed) for seed in range(draws))
             found = [
                 judged(candidates[base], candidates[model], groups, drawn(groups, size, one)) for one in generators

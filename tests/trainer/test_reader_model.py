@@ -194,6 +194,18 @@ def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(be
     assert (np.abs(np.delete(scores, blank, axis=0)).max(axis=1) > 0.1).all()
 
 
+@pytest.mark.parametrize("what", ["cca", "ridge", "projection"])
+def test_the_reader_alone_leaves_thumbnails_without_words_like_no_title(worded: Database, what: str) -> None:
+    epochs = 2 if what == "projection" else None
+    run = train(worded, TrainSettings(model=READER, train=what, negatives="none", epochs=epochs, device="cpu"))
+    for tensor in artifact(worded, run.run_id).values():
+        marks = torch.zeros(len(tensor))
+        marks[-1] = tensor[-1, -1]
+        assert tensor[-1, -1] > 0
+        assert tensor[-1].equal(marks)
+        assert tensor[:, -1].equal(marks)
+
+
 def test_a_run_of_a_version_without_reader_training_is_opened_and_refitted(worded: Database, tiny_clip: Path) -> None:
     run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
     older = {name: tensor for name, tensor in artifact(worded, run.run_id).items() if name not in READER_TENSORS}

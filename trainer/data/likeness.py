@@ -11,6 +11,8 @@ Measured on 120 real and 432 generated thumbnails, as the largest difference of 
 - the two most similar different thumbnails: 60 in colour;
 - one digit replaced by another in a 480x270 picture: at least 69 in grey if it is 24 pixels high, at least 20 if it is
   12 pixels high.
+
+Then `trainer.data.altered` looks for copies that were also cropped, framed or recoloured.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from sqlalchemy.orm import Session
 from store.db import Database
 from store.errors import NotFound, PictureDamaged, StoreError
 from store.training import read_features, read_pictures, write_features
+from trainer.data.altered import MOST, MOST_CANDIDATES, altered_candidates, coarse, is_altered_copy
 from trainer.data.framing import without_bars
 from trainer.data.pictures import batches, decoded
 from trainer.errors import BadPicture
@@ -81,7 +84,8 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> None:
 def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
     """Group stored thumbnails that are near-duplicates. Only thumbnails with a saved sketch are compared.
 
-    In memory are the mean colours of each thumbnail's quarters (96 bytes), and the sketches of one block of candidates.
+    In memory are the mean colours of each thumbnail's quarters (96 bytes), and the sketches of one block of candidates;
+    of at most `trainer.data.altered.MOST` thumbnails, also their coarse brightness (1.2 kB).
 
     Returns:
         {digest: the smallest digest in its group}, without thumbnails that have no near-duplicate.
@@ -95,17 +99,42 @@ def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
             name = above
         return name
 
+    def join(one: str, other: str) -> None:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+
     fine = _FineSketches(session)
     near = _near(names, quarters)
     while some := list(islice(near, _BLOCK)):
         candidates = [(one, other) for one, other in some if root(one) != root(other)]
         sketches = _read(session, sorted({name for pair in candidates for name in pair}))
         for one, other in candidates:
-            low, high = sorted((root(one), root(other)))
             there = one in sketches and other in sketches
-            if low != high and there and _close(sketches[one], sketches[other]) and fine.close(one, other):
-                parent[high] = low
+            apart = root(one) != root(other)
+            if apart and there and _close(sketches[one], sketches[other]) and fine.close(one, other):
+                join(one, other)
+    candidates = _altered(session, names) if len(names) <= MOST else []
+    for one, other in islice((pair for pair in candidates if root(pair[0]) != root(pair[1])), MOST_CANDIDATES):
+        if _is_altered(session, one, other):
+            join(one, other)
     return {name: root(name) for found in list(parent) for name in (found, root(found))}
+
+
+def _altered(session: Session, digests: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of thumbnails that may be altered copies, the most similar first."""
+    names: list[str] = []
+    crops: list[NDArray[np.float32]] = []
+    for batch in batches(digests, _BLOCK):
+        if sketches := _read(session, batch):
+            names += sketches
+            crops.append(coarse(np.stack(list(sketches.values()))))
+    pairs = altered_candidates(np.concatenate(crops, axis=1)) if crops else []
+    return [(names[one], names[other]) for one, other in pairs]
+
+
+def _is_altered(session: Session, one: str, other: str) -> bool:
+    first, second = _stored(session, one), _stored(session, other)
+    return first is not None and second is not None and is_altered_copy(first, second)
 
 
 def showing(database: Database, image: Image.Image, digests: Iterable[str]) -> frozenset[str]:

@@ -124,7 +124,6 @@ class WithReaderLearner:
         self, learner: ProjectionsLearner, reader: LazyModel, read: Pooled, *, trains_reader: bool = True
     ) -> None:
         self._learner = learner
-        # The last dimension marks thumbnails without words: trained, it would rank titles for them too.
         self._reader = ProjectionsLearner(
             reader,
             reader.facts.projections,
@@ -132,7 +131,6 @@ class WithReaderLearner:
             read,
             settings=replace(learner.settings, train=CCA),
             groups=learner.groups,
-            fixed=1,
         )
         self._untrained = reader.facts.projections
         self.total = learner.total + self._reader.total + 2

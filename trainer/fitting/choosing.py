@@ -28,6 +28,7 @@ def choose_steps(
     groups: Sequence[str],
     *,
     device: str,
+    fixed: int = 0,
 ) -> TrainSettings:
     """Choose the epochs and, if it is not given, the temperature.
 
@@ -42,6 +43,7 @@ def choose_steps(
         settings: the other settings, without epochs.
         groups: the group of each row. A group is held out as a whole.
         device: `cpu`, `cuda` or `mps`.
+        fixed: see `Fitter`.
 
     Returns:
         The settings with both values; with the recipe's if there are fewer than two groups.
@@ -57,7 +59,7 @@ def choose_steps(
         total = 0.0
         for fold in cut:
             projections = fit_projections(
-                start, part_of(rows, fold.fit), names, tried, device=device, on_step=lambda _step: None
+                start, part_of(rows, fold.fit), names, tried, device=device, on_step=lambda _step: None, fixed=fixed
             )
             pictures = projections.pictures(rows.pictures[rows.anchor])
             titles = projections.titles(rows.titles[rows.positive])

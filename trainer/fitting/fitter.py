@@ -49,7 +49,7 @@ class Fitter:
         device: `cpu`, `cuda` or `mps`.
         strength: the regularisation of a closed form, `UNCHANGED` for none at all; None: it is chosen for the rows of
             each fit.
-        fixed: number of last dimensions of the vectors that a closed form leaves as they are.
+        fixed: number of last dimensions of the vectors that stay as they are.
     """
 
     start: Projections
@@ -78,7 +78,9 @@ class Fitter:
             settled = self.settled(rows, groups)
             if self.settings.train in CLOSED_FORM:
                 return self._closed_form(rows, settled.strength or UNCHANGED)
-            return fit_projections(self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step)
+            return fit_projections(
+                self.start, rows, self.names, settled.settings, device=self.device, on_step=on_step, fixed=self.fixed
+            )
 
     def settled(self, rows: PooledTriplets, groups: Sequence[str]) -> Fitter:
         """Return a fitter with what these rows choose, so that folds of them are fitted much faster.
@@ -93,7 +95,9 @@ class Fitter:
             if self.settings.steps_are_given():
                 return self
             rows, groups = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
-            chosen = choose_steps(self.start, rows, self.names, self.settings, groups, device=self.device)
+            chosen = choose_steps(
+                self.start, rows, self.names, self.settings, groups, device=self.device, fixed=self.fixed
+            )
             return replace(self, settings=chosen)
 
     def chosen(self) -> dict[str, float | None]:

@@ -145,7 +145,6 @@ class ProjectionsLearner:
         pooled: the features.
         settings: the run's settings.
         groups: {digest of a thumbnail: its group}.
-        fixed: see `Fitter`.
     """
 
     def __init__(
@@ -157,13 +156,12 @@ class ProjectionsLearner:
         *,
         settings: TrainSettings,
         groups: Mapping[str, str],
-        fixed: int = 0,
     ) -> None:
         sizes = dict(model.facts.parameters)
         self.total = sum(sizes.values())
         self.trainable = sum(sizes[name] for name in names)
         self.pooled, self.settings, self.groups = pooled, settings, groups
-        self.fitter = Fitter(projections, names, settings, model.device, fixed=fixed)
+        self.fitter = Fitter(projections, names, settings, model.device, fixed=model.fixed)
         self.settled, self.chooses = self.fitter, not settings.steps_are_given()
         self.device = model.device
         self._model, self._names, self._projections = model, names, projections

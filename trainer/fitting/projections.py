@@ -98,6 +98,7 @@ def fit_projections(
     *,
     device: str,
     on_step: OnStep,
+    fixed: int = 0,
 ) -> Projections:
     """Train projections.
 
@@ -108,6 +109,7 @@ def fit_projections(
         settings: epochs, batch size, learning rate, temperature, mask and seed.
         device: `cpu`, `cuda` or `mps`.
         on_step: called after each optimiser step.
+        fixed: see `Fitter`.
 
     Returns:
         The trained projections, on the CPU.
@@ -131,10 +133,20 @@ def fit_projections(
             loss = _batch_loss(pooled, batch.to(device), weights, 1 / temperature, settings.mask)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if fixed:
+                _hold(trained, fixed)
             torch.nn.utils.clip_grad_norm_(trained, _MAX_NORM)
             optimiser.step()
             on_step(Step(number + 1, (number + 1) / per_epoch, float(loss.detach()), optimiser.param_groups[0]["lr"]))
     return Projections(*(weights[name].detach().cpu() for name in (VISUAL, TEXT)))
+
+
+def _hold(trained: Sequence[Tensor], fixed: int) -> None:
+    """Set the gradients of the last dimensions to 0, so that a step does not change them."""
+    for tensor in trained:
+        assert tensor.grad is not None, "the loss depends on every projection"
+        tensor.grad[-fixed:] = 0
+        tensor.grad[:, -fixed:] = 0
 
 
 def _batches(

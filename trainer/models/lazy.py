@@ -107,6 +107,8 @@ class LazyModel:
         changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
         text_model: str | None = None,
     ) -> None:
+        self.fixed = 0
+        """Number of last dimensions of the vectors that no training changes."""
         self._text_model = text_model
         self._database = database
         self.name = name

@@ -120,6 +120,8 @@ class ReaderModel(LazyModel):
         reader: Reader | None = None,
     ) -> None:
         super().__init__(database, READER, device)
+        # The last dimension marks thumbnails without words: trained, it would rank titles for them too.
+        self.fixed = 1
         self._reader: Reader = RapidReader() if reader is None else reader
         self._texts = TitleModel(database, _place(text_model), device, option="--text-model")
 
