@@ -17,6 +17,7 @@ from store.errors import StoreError
 from store.tables import Tower
 from trainer.cluster.connection import check_nodes
 from trainer.cluster.models import features_of, inputs_of
+from trainer.cluster.resources import largest_share, of_machines
 from trainer.data import StoredPictures
 from trainer.errors import EncodingFailed, TrainerError
 from trainer.models import Features
@@ -167,15 +168,14 @@ class _Job:
 
     def _workers(self, ray: Any) -> tuple[dict[str, int], dict[str, float]]:
         """Return the number of workers of each kind, and the resources that each of them takes."""
-        resources = ray.cluster_resources()
-        cores, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
+        of_cores, of_gpus = of_machines(ray, "CPU"), of_machines(ray, "GPU")
+        cores, gpus = max(1, int(sum(of_cores))), int(sum(of_gpus))
         encode = self._actors or (max(1, gpus) if self._encoding.device == "cuda" else max(1, cores // 2))
         prepare = max(1, cores - encode)
-        # Never more than the cluster has, because a worker without resources would wait forever.
-        share = {"num_cpus": min(1.0, int(100 * cores / (prepare + encode)) / 100)}
-        return {"prepare": prepare, "encode": encode}, share | (
-            {"num_gpus": min(1.0, gpus / encode)} if self._encoding.device == "cuda" else {}
-        )
+        share = {"num_cpus": largest_share(of_cores, prepare + encode)}
+        if self._encoding.device == "cuda":
+            share["num_gpus"] = largest_share(of_gpus, encode)
+        return {"prepare": prepare, "encode": encode}, share
 
 
 class _Worker:

@@ -22,6 +22,7 @@ from trainer.artifacts import put_tensors
 from trainer.cluster.connection import check_nodes, connected
 from trainer.cluster.filling import Encoding, one_line
 from trainer.cluster.processes import Job
+from trainer.cluster.resources import largest_share, of_machines
 from trainer.errors import ClusterUnavailable, ProcessLost, TrainerError
 from trainer.fitting import FitModel, FitTask, OnStep, Step
 from trainer.models import named_parameters, pick_device
@@ -106,15 +107,14 @@ def _resources(ray: Any, given: int | None, batch_size: int, device: str) -> tup
     Raises:
         ClusterUnavailable: there are fewer GPUs than `given`.
     """
-    here = ray.cluster_resources()
     if device == "cuda":
-        gpus = int(here.get("GPU", 0))
+        gpus = int(sum(of_machines(ray, "GPU")))
         if gpus < (given or 1):
             found = counted(gpus, "GPU")
             raise ClusterUnavailable(f"the Ray cluster has {found}; use a smaller --actors, or --device cpu")
         return given or min(gpus, batch_size), {"CPU": 0, "GPU": 1}
     processes = given or min(sum(node["Alive"] for node in ray.nodes()), batch_size)
-    return processes, {"CPU": min(1.0, int(100 * here.get("CPU", 1) / processes) / 100)}
+    return processes, {"CPU": largest_share(of_machines(ray, "CPU"), processes)}
 
 
 class _Box:
