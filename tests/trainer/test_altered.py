@@ -83,13 +83,14 @@ def test_stored_copies_are_joined(database: Database) -> None:
         "first": jpeg(first, 90),
         "brighter": jpeg(copy(first, ALTERED["brighter"]), 80),
         "cropped": jpeg(copy(first, ALTERED["cropped"]), 80),
+        "framed": jpeg(copy(first, ALTERED["framed"]), 80),
         "second": jpeg(second, 90),
     }
     digests = store_all(database, pictures)
     remember_sketches(database, digests.values())
     with database.read() as session:
         joined = alike_pictures(session, digests.values())
-    same = {digests[name] for name in ("first", "brighter", "cropped")}
+    same = {digests[name] for name in ("first", "brighter", "cropped", "framed")}
     assert joined == dict.fromkeys(same, min(same))
 
 

@@ -61,8 +61,20 @@ def coarse(sketches: NDArray[np.uint8]) -> Pixels:
     Args:
         sketches: (n, 18, 32, 3), as `trainer.data.likeness` saves them.
     """
-    brightness = sketches.astype(np.float32) @ _GREY
+    brightness: Pixels = sketches.astype(np.float32) @ _GREY
+    height, width = brightness.shape[1:]
+    for number in np.flatnonzero(_dark_edges(brightness)):
+        box = _without_frame(brightness[number])
+        inside = Image.fromarray(brightness[number]).crop(box)
+        brightness[number] = np.asarray(inside.resize((width, height), Image.Resampling.BILINEAR))
     return np.stack([_coarse(brightness, crop) for crop in _CROPS])
+
+
+def _dark_edges(brightness: Pixels) -> NDArray[np.bool_]:
+    """Whether an outer row or column of each of n pictures is dark: (n,)."""
+    across = brightness[:, [0, -1]].max(axis=2) <= _DARK
+    down = brightness[:, :, [0, -1]].max(axis=1) <= _DARK
+    return np.asarray(np.concatenate([across, down], axis=1).any(axis=1))
 
 
 def altered_candidates(crops: Pixels) -> list[tuple[int, int]]:
@@ -122,15 +134,22 @@ def _pixels(box: Box) -> Box:
 
 def _framed(image: Image.Image) -> _Framed:
     picture = without_bars(image)
-    light = np.asarray(picture.convert("L")) > _DARK
-    edges = []
-    for lines in (light.any(axis=0), light.any(axis=1)):
+    grey = np.asarray(picture.convert("L"), np.float32)
+    picture = picture.crop(_without_frame(grey)).resize(_SIZE, Image.Resampling.BICUBIC)
+    return _Framed(picture, picture.convert("L"))
+
+
+def _without_frame(brightness: Pixels) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is inside of a dark frame."""
+    light = brightness > _DARK
+    edges: list[tuple[int, int]] = []
+    for axis in (0, 1):
+        lines = np.asarray(light.any(axis=axis))
         kept, most = np.flatnonzero(lines), round(_MOST_FRAME * len(lines))
         low, high = (int(kept[0]), int(kept[-1]) + 1) if len(kept) else (0, len(lines))
         edges.append((min(low, most), max(high, len(lines) - most)))
     (left, right), (top, bottom) = edges
-    picture = picture.crop((left, top, right, bottom)).resize(_SIZE, Image.Resampling.BICUBIC)
-    return _Framed(picture, picture.convert("L"))
+    return left, top, right, bottom
 
 
 def _shows(one: _Framed, other: _Framed) -> bool:
@@ -167,7 +186,8 @@ def _climbed(best: float, box: Box, step: float, likeness: Callable[[Box], float
         better = False
         for edge in range(4):
             for change in (-step, step):
-                at = tuple(cut + change * (number == edge) for number, cut in enumerate(box))
+                left, top, right, bottom = (cut + change * (number == edge) for number, cut in enumerate(box))
+                at = (left, top, right, bottom)
                 if 0 <= at[edge] <= 1.5 * _MOST_CROPPED and (found := likeness(at)) > best:
                     best, box, better = found, at, True
     return best, box
@@ -231,4 +251,5 @@ def _shares(parts: int, n: int, crop: float) -> Pixels:
     pixels = np.arange(n)
     covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     shares = np.clip(covered, 0, None)
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    found: Pixels = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return found
