@@ -200,6 +200,7 @@ def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbos
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; without `--debug`, never print a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     try:
         interrupts.install()
         _escape_unencodable_output()
@@ -212,6 +213,20 @@ def main(arguments: list[str] | None = None) -> None:
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for streams that are closed, as after `>&-`.
+
+    Otherwise the next file, such as the store, would get the number of stdout or stderr, to which libraries write.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))  # noqa: SIM115
 
 
 def _escape_unencodable_output() -> None:
@@ -339,6 +354,14 @@ def _disk_error(error: BaseException | None) -> OSError | None:
     return None
 
 
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 (Path.cwd may be cached)
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _message_and_code(error: Exception, arguments: list[str]) -> tuple[str, int]:
     """Return a one-line message and the exit code: our own errors carry both; others are bugs or missing extras."""
     code = getattr(error, "exit_code", None)
@@ -351,6 +374,8 @@ def _message_and_code(error: Exception, arguments: list[str]) -> tuple[str, int]
     if full is not None:
         where = full.filename or "the output, or a temporary file,"
         return f"{where} can't be written: {_DISK_ERRORS[full.errno or 0]}; run the command again after that", 1
+    if isinstance(error, FileNotFoundError) and _folder_is_gone():
+        return "the working folder no longer exists; change to another folder", 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"the file name {str(error.filename)[:60]}... is too long; give a shorter one", 1
     if isinstance(error, UnicodeEncodeError):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM raise an exception, and set a flag in case a library swallows it.
+"""Ctrl-C, SIGTERM and SIGHUP raise an exception, and set a flag in case a library swallows it.
 
 A command's process handles them in three ways, in this order: while it imports its modules it exits at once
 (`exit_at_once`), then the exception ends its work (`install`), and when its work is done it exits at once again.
@@ -23,7 +23,11 @@ STOPPED_EARLY = 3
 
 INTERRUPTED = "interrupted; everything so far is kept; run the command again to continue"
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+"""The signals that end a command: also SIGHUP, of a terminal that is closed, unless it is ignored, as by nohup."""
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+    SIGNALS = (*SIGNALS, signal.SIGHUP)
+
 STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
 AGAIN_S = 0.05
@@ -37,12 +41,12 @@ _pipe: list[int] = []
 
 
 def exit_at_once() -> None:
-    """Make both signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost."""
+    """Make the signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost."""
     _handle(_exit)
 
 
 def install() -> None:
-    """Handle both signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
+    """Handle the signals like Ctrl-C, because service managers send SIGTERM. The work so far is kept."""
     # Registered before those of all libraries, so it runs after them.
     atexit.register(_ignore)
     _watch_for_stuck_calls()
@@ -79,7 +83,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore() -> None:
-    """Ignore both signals while Python ends: it removes handlers first, and a signal would then kill the process."""
+    """Ignore the signals while Python ends: it removes handlers first, and a signal would then kill the process."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""Handle Ctrl-C and SIGTERM while an event loop runs: the work ends cleanly, or the process exits after a limit.
+"""Handle signals while an event loop runs: the work ends cleanly, or the process exits after a limit.
 
 The signals don't raise an exception, as they do elsewhere (`thumbtune.interrupts`), because it would be raised in
 any code of the event loop.
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.interrupts import SIGNALS, STOPPED_EARLY
 
 __all__ = ["run_until_stopped"]
 
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE_S = 2.0
 """Seconds that the current work may still take after a second signal."""
 
@@ -30,7 +29,7 @@ AT_ONCE_S = 2.0
 def run_until_stopped(
     start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], *, patience_s: float | None = None
 ) -> T:
-    """Run with Ctrl-C and SIGTERM setting an event, so that the sync stops cleanly; a second signal cancels it.
+    """Run with Ctrl-C, SIGTERM and SIGHUP setting an event, so that the sync stops cleanly; a second signal cancels it.
 
     Args:
         start: returns the coroutine to run, given the event.

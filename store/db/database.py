@@ -18,7 +18,7 @@ from sqlalchemy.orm import ORMExecuteState, Session
 from store.db.driver_errors import mapped_errors
 from store.db.engine import make_engine, parse_url, use_write_ahead_log
 from store.db.migrate import bring_up_to_date, require_current
-from store.db.sqlite_file import make_file, mark_of, require_safe_journal, why_not_writable
+from store.db.sqlite_file import file_id, make_file, mark_of, require_safe_journal, why_not_writable
 from store.errors import DatabaseUnavailable, NotAStore, ServerLost, StoreError, StoreTooOld
 from store.tables import PicturePlace
 from store.urls import shown_url
@@ -61,6 +61,8 @@ class Database:
     """Why a SQLite store can't be written; empty if it can."""
     pictures: PicturesAt | None = None
     """Where new thumbnails are written, as of the opening of the store; None: into the database."""
+    file: tuple[int, int] | None = None
+    """The device and inode of a SQLite file, as of the opening of the store."""
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -121,6 +123,19 @@ class Database:
         engine = self.engine.execution_options(thumbtune_begin="IMMEDIATE")
         with mapped_errors(self.url), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
+        self._require_same_file()
+
+    def _require_same_file(self) -> None:
+        """Fail if the file was deleted, moved or replaced: SQLite would write to the old one, and nobody would notice.
+
+        The same comparison as SQLite's SQLITE_READONLY_DBMOVED, which it does not make with a write-ahead log.
+        """
+        path = self.path
+        if self.file is not None and path is not None and file_id(path) != self.file:
+            raise DatabaseUnavailable(
+                f"the store {path} was deleted, moved or replaced while this command wrote to it, so what it wrote "
+                "may be lost; if another file is there now, run 'thumbtune db check'; run the command again"
+            )
 
     def transact(self, work: Callable[[Session], T]) -> T:
         """Call a function in a write transaction, and again if the connection to PostgreSQL is lost meanwhile.
@@ -268,6 +283,8 @@ def open_database(url: str, *, create: bool = True, read_only: bool = False, any
                 bring_up_to_date(engine, create=create)
                 if database.is_sqlite:
                     use_write_ahead_log(engine)
+            if database.path is not None:
+                database = replace(database, file=file_id(database.path))
             return replace(database, pictures=_pictures_at(engine)) if is_current else database
     except BaseException:
         engine.dispose()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from store.errors import DatabaseUnavailable, NotAStore
 
-__all__ = ["make_file", "mark_of", "read_only_uri", "require_safe_journal", "why_not_writable"]
+__all__ = ["file_id", "make_file", "mark_of", "read_only_uri", "require_safe_journal", "why_not_writable"]
 
 _WAL_MODE = b"\x02\x02"
 """Bytes 18 and 19 of a database file in WAL mode (https://www.sqlite.org/fileformat.html)."""
@@ -74,6 +74,15 @@ def read_only_uri(path: Path) -> str:
             f"copy both files to a writable folder, and name the copy with --db"
         )
     return f"{uri}?mode=ro"
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """(device, inode) of the file with this name; None if there is none."""
+    try:
+        at = path.stat()
+    except OSError:
+        return None
+    return at.st_dev, at.st_ino
 
 
 def mark_of(path: Path) -> tuple[int, int, int] | None:

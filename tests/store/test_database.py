@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -65,6 +66,27 @@ def test_a_block_that_raises_is_rolled_back(database: Database) -> None:
         half_a_batch()
     with database.read() as session:
         assert session.get(Channel, "UC1") is None
+
+
+@pytest.mark.parametrize("change", ["deleted", "replaced", "moved with its folder"])
+def test_a_file_that_is_gone_is_noticed_by_the_next_write(migrated_file: Path, tmp_path: Path, change: str) -> None:
+    """SQLite keeps writing to the old file, which nobody finds again."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    store = folder / "store.db"
+    shutil.copy(migrated_file, store)
+    with open_database(f"sqlite:///{store}") as database:
+        with database.write() as session:
+            session.add(a_channel())
+        if change == "deleted":
+            store.unlink()
+        elif change == "replaced":
+            shutil.copy(migrated_file, tmp_path / "other.db")
+            (tmp_path / "other.db").replace(store)
+        else:
+            folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(DatabaseUnavailable, match="deleted, moved or replaced"), database.write() as session:
+            session.add(a_channel("UC2"))
 
 
 def test_a_reader_changes_nothing(database: Database) -> None:

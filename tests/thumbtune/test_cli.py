@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from store.db import open_database
 from thumbtune.cli import COMMANDS, TRAINING_STACK
 
 pytestmark = pytest.mark.processes
@@ -161,6 +162,27 @@ def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
         ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.stdout, result.stderr) == ("i\n1\n", "")
+
+
+def test_closed_streams_are_no_error_and_no_store(tmp_path: Path) -> None:
+    """The first file that a process opens gets the number of a closed stream: without care, the store itself."""
+    store = tmp_path / "store.db"
+    open_database(f"sqlite:///{store}").close()
+    command = f"{sys.executable} -m thumbtune --db {store}"
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        subprocess.run(["/bin/sh", "-c", f"{command} -vv channels {closed}"], check=True, capture_output=True)
+    done = subprocess.run(["/bin/sh", "-c", f"{command} nothing 2>&-"], capture_output=True, check=False)
+    assert done.returncode == 2
+    assert subprocess.run([*command.split(), "db", "check"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = f"cd {folder} && rmdir {folder} && {sys.executable} -m thumbtune channels"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, text=True)
+    assert done.returncode == 1
+    assert "working folder no longer exists" in done.stderr.splitlines()[-1]
 
 
 def test_every_missing_package_of_the_training_stack_is_recognised() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in real processes: during a long statement, at the start, at the end, and in a stuck call."""
+"""Signals in real processes: during a long statement, at the start, at the end, and in a stuck call."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_signal_ends_a_call_that_does_not_return_to_python() -> None:
     assert (process.returncode, len(err.splitlines())) == (3, 1), err
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGHUP])
 def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals) -> None:
     process = started(IGNORED)
     process.send_signal(number)
