@@ -20,7 +20,7 @@ __all__ = [
     "DEVICES",
     "Engine",
     "FEATURES_IN_MEMORY",
-    "FITS",
+    "CROP_MODES",
     "LARGEST_SEED",
     "MODEL_BESIDE_CHAMPION",
     "PRECISIONS",
@@ -30,7 +30,7 @@ __all__ = [
     "RIDGE",
     "STRATEGIES",
     "Bars",
-    "Fit",
+    "CropMode",
     "Place",
     "Precision",
     "Strategy",
@@ -46,8 +46,8 @@ WITHIN: tuple[Within, ...] = ("all", "channel")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 Precision = Literal["fp32", "bf16", "auto"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "auto")
-Fit = Literal["crop", "pad", "squash"]
-FITS: tuple[Fit, ...] = ("crop", "pad", "squash")
+CropMode = Literal["crop", "pad", "squash"]
+CROP_MODES: tuple[CropMode, ...] = ("crop", "pad", "squash")
 Bars = Literal["cut", "keep"]
 BARS: tuple[Bars, ...] = ("cut", "keep")
 STARTS = ("base", "champion")
@@ -192,7 +192,7 @@ class TrainSettings:
     seed: int = 42
     device: str = "auto"
     precision: Precision = "fp32"
-    fit: Fit = "crop"
+    fit: CropMode = "crop"
     bars: Bars = "cut"
     lora_rank: int = 8
     lora_alpha: float = 16.0
@@ -219,7 +219,7 @@ class TrainSettings:
             ("negatives_within", self.negatives_within, WITHIN),
             ("device", self.device, DEVICES),
             ("precision", self.precision, PRECISIONS),
-            ("fit", self.fit, FITS),
+            ("fit", self.fit, CROP_MODES),
             ("bars", self.bars, BARS),
             ("start", self.start, STARTS),
         ):

@@ -158,7 +158,7 @@ def test_padding_does_not_change_the_vector_of_a_title(folder_of: Callable[[str]
 @pytest.mark.parametrize("fit", ["pad", "squash", "crop"])
 @pytest.mark.parametrize("family", ["siglip", "siglip2-naflex"])
 def test_crop_modes_give_the_size_that_the_model_needs(folder_of: Callable[[str], Path], family: str, fit: Any) -> None:
-    encoder = replace(load_encoder(str(folder_of(family)), "cpu"), fit=fit)
+    encoder = replace(load_encoder(str(folder_of(family)), "cpu"), crop_mode=fit)
     sizes = {image.size for image in encoder.framed(Drawn()).load(NAMES)}
     squares = family == "siglip" and fit != "crop"
     assert sizes == ({(32, 32)} if squares else {(48, 36)})

@@ -25,7 +25,7 @@ from tests.trainer.oracle import NAMES, Drawn
 from trainer.errors import BadPicture
 from trainer.models import CachedEmbedder, Encoder, Features, LazyModel, TitleFeatures, TitleModel, pick_precision
 from trainer.models.projections import Projections
-from trainer.settings import Fit
+from trainer.settings import CropMode
 
 MANY = [f"{name} {n}" for n in range(4) for name in NAMES]
 
@@ -34,8 +34,8 @@ def silent(_n: int) -> None:
     pass
 
 
-def features(database: Database, folder: Path, precision: str = "fp32", fit: Fit = "crop") -> Features:
-    return Features(database, LazyModel(database, str(folder), "cpu", fit=fit), precision, fit)
+def features(database: Database, folder: Path, precision: str = "fp32", fit: CropMode = "crop") -> Features:
+    return Features(database, LazyModel(database, str(folder), "cpu", crop_mode=fit), precision, fit)
 
 
 def asked(made: Features, names: list[str] = NAMES) -> list[str]:
@@ -49,7 +49,7 @@ def runs_for_titles(made: Features, titles: list[str] = NAMES) -> bool:
     """Whether titles had to be encoded, by a model that was not loaded before."""
     assert made.model.facts
     if made.model.is_loaded:
-        made = Features(made.database, LazyModel(made.database, made.model.name, "cpu"), made.precision, made.fit)
+        made = Features(made.database, LazyModel(made.database, made.model.name, "cpu"), made.precision, made.crop_mode)
     made.titles(titles, silent)
     return made.model.is_loaded
 

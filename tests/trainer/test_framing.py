@@ -17,7 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from thumbtune.demo.channel import drawn_channel
 from thumbtune.standin.pictures import FILES, thumbnail
 from trainer.data import framed, without_bars
-from trainer.settings import FITS, Fit
+from trainer.settings import CROP_MODES, CropMode
 
 SIZES = [(480, 360), (640, 480), (120, 90)]
 GREY = (122, 116, 104)
@@ -223,7 +223,7 @@ def seen_by_model(image: Image.Image) -> Image.Image:
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 @pytest.mark.parametrize("image", [barred((480, 360), marked(640, 360)), marked(1280, 720), marked(90, 160)])
-def test_the_model_gets_every_corner_and_does_not_resample(fit: Fit, image: Image.Image) -> None:
+def test_the_model_gets_every_corner_and_does_not_resample(fit: CropMode, image: Image.Image) -> None:
     square = framed(image, fit, side=224, fill=GREY)
     assert seen_by_model(square).tobytes() == square.tobytes()
     left, top, right, bottom = columns_and_rows(square, GREY)
@@ -260,8 +260,8 @@ def test_padding_is_normalised_to_about_zero() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(FITS), st.integers(1, 64))
-def test_every_size_becomes_a_square(width: int, height: int, fit: Fit, side: int) -> None:
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(CROP_MODES), st.integers(1, 64))
+def test_every_size_becomes_a_square(width: int, height: int, fit: CropMode, side: int) -> None:
     image = Image.new("RGB", (width, height), "white")
     square = framed(image, fit, side=side, fill=GREY)
     assert square.mode == "RGB"

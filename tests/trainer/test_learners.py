@@ -105,7 +105,7 @@ def test_every_crop_mode_trains_and_gives_the_recorded_scores(
     digests, titles = contents(filled)
     cached = vectors(embedder_of(filled, result.run_id), filled, digests, titles)
     whole = load_run_model(filled, result.run_id)
-    assert whole.fit == fit
+    assert whole.crop_mode == fit
     assert np.allclose(vectors(whole, filled, digests, titles), cached, rtol=0, atol=1e-5)
     assert evaluate(filled, str(result.run_id), "cpu").matches is True
 

@@ -25,7 +25,7 @@ from trainer.models import Encoder
 from trainer.quiet import quiet_libraries
 from trainer.runs import model_card
 from trainer.runs.cards import hub_name, licence_of, public_name
-from trainer.settings import Bars, Fit, TrainSettings
+from trainer.settings import Bars, CropMode, TrainSettings
 
 FINGERPRINT = "c0ffee" + "0" * 58
 
@@ -263,7 +263,12 @@ def test_the_card_names_the_oldest_compatible_library(
 @pytest.mark.parametrize("bars", ["cut", "keep"])
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_the_code_of_the_card_runs(
-    sqlite_database: Database, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: Fit, bars: Bars
+    sqlite_database: Database,
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fit: CropMode,
+    bars: Bars,
 ) -> None:
     run_id = add_run(sqlite_database, fit=fit, bars=bars)
     save_whole_model(encoder.model, tmp_path / "model", model_card(sqlite_database, run_id, name="model"))

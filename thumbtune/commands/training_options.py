@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from thumbtune.commands.options import channel_option, device_option, resolved_model
-from trainer.settings import BARS, FITS, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, WITHIN, TrainSettings
+from trainer.settings import BARS, CROP_MODES, LARGEST_SEED, PRECISIONS, STARTS, STRATEGIES, WITHIN, TrainSettings
 
 __all__ = ["NewFolder", "Size", "UpTo", "training_options"]
 
@@ -175,7 +175,7 @@ _OPTIONS: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
         "fit",
         ("--fit",),
         {
-            "type": click.Choice(FITS),
+            "type": click.Choice(CROP_MODES),
             "help": "How a wide thumbnail becomes square: cropped at the centre, padded, or squashed.",
         },
     ),

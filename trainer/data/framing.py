@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageStat
 
-from trainer.settings import Fit
+from trainer.settings import CropMode
 
 __all__ = ["framed", "without_bars"]
 
@@ -45,7 +45,7 @@ def _is_black(part: Image.Image) -> bool:
     return luma.extrema[0][1] <= _BAR_MOST and luma.mean[0] <= _BAR_MEAN
 
 
-def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int]) -> Image.Image:
+def framed(image: Image.Image, crop_mode: CropMode, *, side: int, fill: tuple[int, int, int]) -> Image.Image:
     """Apply a crop mode to a picture, for a model that resizes the shorter edge to `side` and crops the middle square.
 
     `crop` only removes black bars; the model crops the rest. `pad` and `squash` also remove the bars, and return a
@@ -59,7 +59,7 @@ def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int
 
     Args:
         image: RGB, any size.
-        fit: the crop mode.
+        crop_mode: the crop mode.
         side: side of the model's square input, in pixels.
         fill: RGB around a padded picture, 0 to 255: the model's mean colour, which it normalises to about 0.
 
@@ -67,9 +67,9 @@ def framed(image: Image.Image, fit: Fit, *, side: int, fill: tuple[int, int, int
         RGB, side x side. With `crop`, the image without bars, or the given image.
     """
     picture = without_bars(image)
-    if fit == "crop":
+    if crop_mode == "crop":
         return picture
-    if fit == "squash":
+    if crop_mode == "squash":
         return picture.resize((side, side), Image.Resampling.BICUBIC)
     longer = max(picture.size)
     width, height = (max(1, round(edge * side / longer)) for edge in picture.size)

@@ -15,7 +15,7 @@ from trainer.data import PictureSource, batches, framed, without_bars
 from trainer.errors import BadSetting, NotAClip
 from trainer.models.families import image_processor, in_one_shape, paired, read_as_trained, sees_and_reads
 from trainer.models.titles import failures_on, text_limit, token_counts
-from trainer.settings import Bars, Fit
+from trainer.settings import Bars, CropMode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -87,7 +87,7 @@ class Encoder:
         name: hub name or folder, as given by the user.
         fingerprint: SHA-256 (hex) of weights, configuration, preprocessing and tokenizer, as loaded.
         device: the device that the model is on.
-        fit: the crop mode.
+        crop_mode: the crop mode.
         bars: whether letterbox bars are removed first.
     """
 
@@ -95,12 +95,12 @@ class Encoder:
     name: str
     fingerprint: str
     device: str
-    fit: Fit = "crop"
+    crop_mode: CropMode = "crop"
     bars: Bars = "cut"
 
     def framed(self, source: PictureSource) -> PictureSource:
         """Apply the crop mode and `bars` to thumbnails, before the model's own preprocessing."""
-        return framed_source(source, self.fit, self.bars, lambda: _square(self.model))
+        return framed_source(source, self.crop_mode, self.bars, lambda: _square(self.model))
 
     def picture_vectors(
         self, digests: Sequence[str], source: PictureSource, count: Count, *, keep: bool = True
@@ -127,21 +127,21 @@ class Encoder:
 
 
 def framed_source(
-    source: PictureSource, fit: Fit, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]] | None]
+    source: PictureSource, crop_mode: CropMode, bars: Bars, frame: Callable[[], tuple[int, tuple[int, int, int]] | None]
 ) -> PictureSource:
     """Apply a crop mode and `bars` to the thumbnails of a source.
 
     Args:
         source: the thumbnails.
-        fit: the crop mode, as in `TrainSettings`.
+        crop_mode: the crop mode, as in `TrainSettings`.
         bars: as in `TrainSettings`.
         frame: returns the side of the model's square input in pixels, and its mean colour; None for a model without a
             square input, which always gets the whole picture.
     """
-    square = None if fit == "crop" else frame()
+    square = None if crop_mode == "crop" else frame()
     if square is not None:
-        return _Framed(source, fit, *square)
-    return source if fit == "crop" and bars == "keep" else _WithoutBars(source)
+        return _Framed(source, crop_mode, *square)
+    return source if crop_mode == "crop" and bars == "keep" else _WithoutBars(source)
 
 
 @dataclass(frozen=True)
@@ -155,12 +155,12 @@ class _WithoutBars:
 @dataclass(frozen=True)
 class _Framed:
     source: PictureSource
-    fit: Fit
+    crop_mode: CropMode
     side: int
     fill: tuple[int, int, int]
 
     def load(self, digests: Sequence[str]) -> list[Image.Image]:
-        return [framed(image, self.fit, side=self.side, fill=self.fill) for image in self.source.load(digests)]
+        return [framed(image, self.crop_mode, side=self.side, fill=self.fill) for image in self.source.load(digests)]
 
 
 def _square(model: SentenceTransformer) -> tuple[int, tuple[int, int, int]] | None:

@@ -26,7 +26,7 @@ from trainer.models.titles import is_mostly_foreign
 from trainer.models.towers import BATCH
 from trainer.models.vector_files import VectorFile
 from trainer.progress import uncounted
-from trainer.settings import Bars, Fit
+from trainer.settings import Bars, CropMode
 
 __all__ = ["CachedEmbedder", "Features", "TitleFeatures"]
 
@@ -48,14 +48,14 @@ class Features:
         database: the store with the cache.
         model: the model whose towers encode inputs that are not in the cache.
         precision: `fp32` or `bf16`.
-        fit: the crop mode.
+        crop_mode: the crop mode.
         bars: whether letterbox bars are removed first.
     """
 
     database: Database
     model: LazyModel
     precision: str
-    fit: Fit
+    crop_mode: CropMode
     bars: Bars = "cut"
 
     def to_file(
@@ -180,8 +180,8 @@ class Features:
 
     def _key(self, tower: Tower) -> str:
         facts = self.model.facts
-        parts = [facts.vision, self.fit] if tower == "vision" else [facts.text]
-        if tower == "vision" and (self.fit, self.bars) == ("crop", "cut"):
+        parts = [facts.vision, self.crop_mode] if tower == "vision" else [facts.text]
+        if tower == "vision" and (self.crop_mode, self.bars) == ("crop", "cut"):
             # Added only here, so that vectors cached before `crop` could remove bars stay valid under the other keys.
             parts.append("bars cut")
         return hashlib.sha256(" ".join([*parts, self.precision, self.model.device]).encode()).hexdigest()

@@ -22,7 +22,7 @@ from trainer.models.projections import Projections
 from trainer.models.titles import language_of, text_limit, token_counts
 from trainer.models.towers import BATCH, Towers, prefetched
 from trainer.progress import uncounted
-from trainer.settings import Bars, Fit
+from trainer.settings import Bars, CropMode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -89,7 +89,7 @@ class LazyModel:
         name: hub name or folder.
         device: `cpu`, `cuda` or `mps`.
         option: the command-line option for this model, for error messages.
-        fit: the crop mode.
+        crop_mode: the crop mode.
         bars: whether letterbox bars are removed first.
         changed: a function that changes the loaded model, and a digest that identifies the change; None for no change.
         text_model: hub name or folder of a separate model that embeds titles; None: the same model embeds titles.
@@ -102,7 +102,7 @@ class LazyModel:
         device: str,
         *,
         option: str = "--model",
-        fit: Fit = "crop",
+        crop_mode: CropMode = "crop",
         bars: Bars = "cut",
         changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
         text_model: str | None = None,
@@ -114,7 +114,7 @@ class LazyModel:
         self.name = name
         self.device = device
         self._option = option
-        self._fit: Fit = fit
+        self._crop_mode: CropMode = crop_mode
         self._bars: Bars = bars
         self._changed = changed
         self._loaded: tuple[Encoder, Facts] | None = None
@@ -181,7 +181,7 @@ class LazyModel:
         """
         plain = self._plain(len(digests), precision, keep=keep)
         if plain is not None:
-            seen = framed_source(source, self._fit, self._bars, plain.frame).load(digests)
+            seen = framed_source(source, self._crop_mode, self._bars, plain.frame).load(digests)
             return iter([plain.pictures(seen)])
         self.encoder()
         # Decoding and resizing the next batches overlaps with the forward pass.
@@ -247,7 +247,7 @@ class LazyModel:
             with library_errors(self.name, self._option):
                 found = Facts.of(model)
                 self._compare_with_plain(model)
-            self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._fit, self._bars), found
+            self._loaded = Encoder(model, self.name, found.fingerprint, self.device, self._crop_mode, self._bars), found
         return self._loaded
 
     def _files(self) -> str | None:

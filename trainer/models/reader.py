@@ -28,7 +28,7 @@ from trainer.models.projections import Projections
 from trainer.models.reading import RapidReader, Reader, read_words
 from trainer.models.towers import BATCH
 from trainer.progress import uncounted
-from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, Fit, TrainSettings
+from trainer.settings import DEFAULT_TEXT_MODEL, READER, Bars, CropMode, TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -47,7 +47,7 @@ def open_model(
     *,
     text_model: str | None = None,
     option: str = "--model",
-    fit: Fit = "crop",
+    crop_mode: CropMode = "crop",
     bars: Bars = "cut",
     changed: tuple[str, Callable[[SentenceTransformer], None]] | None = None,
 ) -> LazyModel:
@@ -60,7 +60,7 @@ def open_model(
         text_model: hub name or folder of the model that embeds titles and, for the reader, the words on thumbnails;
             None: the model itself or, for the reader, the packaged sentence model.
         option: the command-line option for this model, for error messages.
-        fit: the crop mode. The reader always gets the whole picture.
+        crop_mode: the crop mode. The reader always gets the whole picture.
         bars: whether letterbox bars are removed first. The reader always gets the whole picture.
         changed: see `LazyModel`.
 
@@ -69,7 +69,9 @@ def open_model(
     """
     if name == READER:
         return ReaderModel(database, device, text_model=text_model or DEFAULT_TEXT_MODEL)
-    return LazyModel(database, name, device, option=option, fit=fit, bars=bars, changed=changed, text_model=text_model)
+    return LazyModel(
+        database, name, device, option=option, crop_mode=crop_mode, bars=bars, changed=changed, text_model=text_model
+    )
 
 
 def open_base(
@@ -87,7 +89,7 @@ def open_base(
         device,
         text_model=settings.text_model_of_base(),
         option=option,
-        fit=settings.fit,
+        crop_mode=settings.fit,
         bars=settings.bars,
         changed=changed,
     )

@@ -113,7 +113,7 @@ def _key(used: InUse, run: TrainingRun | None, snapshot: str) -> str:
         model = f"{run.artifact_sha256} {run.base_fingerprint}"
     else:
         features = inner_of(used.embedder).features
-        model = f"{features.model.facts.fingerprint} {features.fit} {features.bars} {features.precision}"
+        model = f"{features.model.facts.fingerprint} {features.crop_mode} {features.bars} {features.precision}"
     return hashlib.sha256(f"calibration {_METHOD} {model} {snapshot}".encode()).hexdigest()
 
 

@@ -64,7 +64,7 @@ def open_learner(
         )
     if changed and in_use is not None:
         encoder = load_run_model(run.database, in_use.id, device=settings.device)
-        encoder = replace(encoder, fit=settings.fit, bars=settings.bars)
+        encoder = replace(encoder, crop_mode=settings.fit, bars=settings.bars)
     else:
         encoder = model.encoder()
     from trainer.fitting import WholeLearner, fit_full_model  # noqa: PLC0415 (heavy; cached features need none of it)

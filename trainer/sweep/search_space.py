@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from trainer.errors import BadSetting
-from trainer.settings import CCA, CLOSED_FORM, FITS, STRATEGIES, Fit, TrainSettings
+from trainer.settings import CCA, CLOSED_FORM, CROP_MODES, STRATEGIES, CropMode, TrainSettings
 
 __all__ = ["Choices", "Dimension", "Point", "Range", "Space", "SweepSettings", "Value", "parse"]
 
@@ -22,7 +22,7 @@ _OF_STEPS = ("lr", "epochs", "batch_size", "negatives", "temperature")
 """The settings that have no effect on closed forms."""
 _WHOLE = ("epochs", "batch_size")
 _WORDS: Mapping[str, Mapping[str, Value]] = {
-    "fit": {name: name for name in FITS},
+    "fit": {name: name for name in CROP_MODES},
     "with_reader": {"no": False, "yes": True},
     "negatives": {name: name for name in STRATEGIES},
 }
@@ -254,7 +254,7 @@ class SweepSettings:
         Where only some trials use the reader, the sweep reads the thumbnails itself, if the reader is installed.
         """
         read = self.space.with_reader.of == (True,)
-        return [replace(self.shared, fit=cast(Fit, fit), with_reader=read) for fit in self.space.fit.of]
+        return [replace(self.shared, fit=cast(CropMode, fit), with_reader=read) for fit in self.space.fit.of]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values, for the store."""

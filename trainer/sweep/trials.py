@@ -22,7 +22,7 @@ from trainer.models import LazyModel, open_base, open_reader
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
 from trainer.scoring import Scores, require_apart
-from trainer.settings import CLOSED_FORM, Fit, TrainSettings
+from trainer.settings import CLOSED_FORM, CropMode, TrainSettings
 from trainer.sweep.search_space import Space
 
 __all__ = ["Trials"]
@@ -120,7 +120,7 @@ class Trials:
                 if strategy != "random":
                     self._rows(replace(self.settings, negatives=strategy))  # type: ignore[arg-type]
 
-    def _opened(self, space: Space, fit: Fit) -> _Base:
+    def _opened(self, space: Space, fit: CropMode) -> _Base:
         settings = replace(self.settings, fit=fit)
         with self.progress.phase("Opening the base model"):
             # If a trial may add the reader, the text model is the reader's, and the base model embeds its own titles.
