@@ -47,6 +47,8 @@ _ALIGNING = (
 _MOST_FINE, _MOST_SMALL = 16, 24
 _LEAST_CONTRAST = 20.0
 """Standard deviation of brightness, in levels: a map of colours makes pictures with less contrast equal."""
+_LEAST_TONES = 30
+"""A map of colours also makes flat drawings of a few colours equal. Real and drawn thumbnails have 46 or more tones."""
 _DARK = 32
 _MOST_FRAME = 0.15
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -154,10 +156,16 @@ def _without_frame(brightness: Pixels) -> tuple[int, int, int, int]:
 
 def _shows(one: _Framed, other: _Framed) -> bool:
     """Whether `other` is a part of `one`, with other colours."""
-    if np.asarray(other.grey, np.float32).std() < _LEAST_CONTRAST:
+    if np.asarray(other.grey, np.float32).std() < _LEAST_CONTRAST or _tones(other.colours(_WHOLE)) < _LEAST_TONES:
         return False
     box = _aligned(one, other)
     return box is not None and _same_but_for_colours(one, box, other)
+
+
+def _tones(colours: Pixels) -> int:
+    """The number of colours, in steps of 16 levels, that at least 10 pixels have."""
+    steps = np.clip(colours, 0, 255).astype(np.intp) // 16
+    return int((np.bincount((steps @ np.array([256, 16, 1])).ravel()) >= 10).sum())
 
 
 def _aligned(one: _Framed, other: _Framed) -> Box | None:
