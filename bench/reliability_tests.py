@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "what a sync accepts can be read; no other format is opened": ("tests/trainer/test_large_pictures.py",),
     "a model of the hub is checked as a folder is, and its pickles stay there": ("tests/hostile/test_model_files.py",),
+    "a wrong value in a model's folder is one error, before it costs much": ("tests/hostile/test_model_settings.py",),
     "passwords in URLs are in no message; options of a URL are in force": ("tests/store/test_urls.py",),
     "a stranger's name leads to no special address": ("tests/collector/test_addresses.py",),
     "no input breaks a parser": ("tests/hostile/test_fuzzing.py",),

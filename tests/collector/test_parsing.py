@@ -292,6 +292,13 @@ def test_numbers_that_databases_refuse_are_refused(number: bytes) -> None:
         parse_json(b'{"n": ' + number + b"}")
 
 
+def test_so_many_values_and_no_more() -> None:
+    """Each empty object takes 64 bytes of memory, and 3 of an answer."""
+    assert len(parse_json(b'{"a": [' + b"{}," * 900_000 + b"1]}")["a"]) == 900_001
+    with pytest.raises(BadAnswer):
+        parse_json(b'{"a": [' + b"{}," * 1_100_000 + b"1]}")
+
+
 @pytest.mark.parametrize("deep", [32, 100, 450, 600, 900, 100_000])
 def test_deep_nesting_is_refused(deep: int) -> None:
     for opened, closed in ((b"[", b"]"), (b'{"a":', b"}")):
