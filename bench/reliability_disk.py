@@ -58,15 +58,17 @@ COPIES: dict[str, tuple[str, ...]] = {
 }
 """Commands that write a copy of a store's content to the folder `disk`."""
 
-# $1: the mount point; $2: the initial size; $3: a store to put there, or empty; $4: the store's URL; the rest: the
-# command. Prints each exit code, and at the end that of `db check`.
+# $1: the mount point; $2: the initial size; $3: a store to put there, or empty; $4: the store's URL; $5: the URL to
+# which the command moves the thumbnails, or empty; the rest: the command. Prints each exit code, and at the end that
+# of `db check`.
 RESUME_SCRIPT = """
-disk=$1; size=$2; seed=$3; store=$4; shift 4
+disk=$1; size=$2; seed=$3; store=$4; place=$5; shift 5
 mount -t tmpfs -o size="$size" tmpfs "$disk" || exit 99
 [ -z "$seed" ] || cp "$seed" "$disk/store.db" || exit 99
 "$@" >/dev/null; echo $?
 mount -o remount,size=1g "$disk" || exit 99
 "$@" >/dev/null; echo $?
+[ -z "$place" ] || export THUMBTUNE_PICTURES="$place"
 "$PYTHON" -m thumbtune -q --db "$store" db check >/dev/null; echo $?
 """
 
@@ -196,7 +198,8 @@ def resume_on_a_full_disk(folder: Path, store: Path, source: Path, name: str) ->
     size = f"{resumed.kilobytes + (0 if seed is None else seed.stat().st_size >> 10)}k"
     words = [word.format(disk=disk, source=source) for word in resumed.words]
     shell = Shell(f"sqlite:///{own}", {**os.environ, "PYTHON": sys.executable, "HF_HUB_OFFLINE": "1"})
-    script = [*UNSHARE, "sh", "-c", RESUME_SCRIPT, "sh", str(disk), size, str(seed or ""), shell.store]
+    place = words[-1] if "move-pictures" in words else ""
+    script = [*UNSHARE, "sh", "-c", RESUME_SCRIPT, "sh", str(disk), size, str(seed or ""), shell.store, place]
     done = subprocess.run(
         [*script, *shell.command(*words)],
         cwd=folder,

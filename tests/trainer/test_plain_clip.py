@@ -92,7 +92,7 @@ def test_a_few_inputs_are_encoded_without_the_model_libraries(
         from store.training import current_pairs  # noqa: PLC0415
 
         digests = [pair.picture_sha256 for pair in current_pairs(session)]
-    source, options = StoredPictures(sqlite_database), {"fit": fit}
+    source, options = StoredPictures(sqlite_database), {"crop_mode": fit}
 
     def features(model_fit: str) -> Features:
         model = open_model(sqlite_database, str(tiny_clip), "cpu", **options)  # type: ignore[arg-type]
