@@ -205,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         interrupts.install()
         _escape_unencodable_output()
         code = _run(arguments, debug="--debug" in arguments)
-        interrupts.exit_at_once()
+        interrupts.exit_at_once(silently=code == STOPPED_EARLY)
     except KeyboardInterrupt:  # just before or after the work
         Console().error(INTERRUPTED)
         code = STOPPED_EARLY

@@ -40,9 +40,13 @@ _received: list[float] = []
 _pipe: list[int] = []
 
 
-def exit_at_once() -> None:
-    """Make the signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost."""
-    _handle(_exit)
+def exit_at_once(*, silently: bool = False) -> None:
+    """Make the signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost.
+
+    Args:
+        silently: print no message, because the command has already printed why it stopped early.
+    """
+    _handle(_exit_silently if silently else _exit)
 
 
 def install() -> None:
@@ -88,12 +92,16 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit(_number: int, _frame: FrameType | None) -> None:
+def _exit(number: int, frame: FrameType | None) -> None:
     # Not by an exception, which would be reported with a traceback during an import or at the interpreter's end.
     try:
         os.write(2, f"error: {INTERRUPTED}\n".encode())
     finally:
-        os._exit(STOPPED_EARLY)
+        _exit_silently(number, frame)
+
+
+def _exit_silently(_number: int, _frame: FrameType | None) -> None:
+    os._exit(STOPPED_EARLY)
 
 
 def _repeat_ignored_signals() -> None:
