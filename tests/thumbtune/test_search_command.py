@@ -259,8 +259,8 @@ def test_titles_are_escaped_in_text_and_exact_in_json(thumbtune: Run, clip: str,
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "error: give TEXT to search for, --like IMAGE, or --words TEXT"),
-        (("red", "--like", "UC1-001"), 2, "error: give TEXT to search for, --like IMAGE, or --words TEXT"),
+        ((), 2, "error: give one of TEXT, --like IMAGE and --words TEXT"),
+        (("red", "--like", "UC1-001"), 2, "error: give one of TEXT, --like IMAGE and --words TEXT"),
         (("  ",), 2, "error: the TEXT to search for is empty."),
         (("red", "-k", "0"), 2, "error: Invalid value for '-k': 0 is not in the range x>=1."),
         (("caf\udce9", "--model", "CLIP"), 2, "error: 'caf\\udce9' is not valid UTF-8; use a UTF-8 terminal"),
