@@ -201,14 +201,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; without `--debug`, never print a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_closed_streams()
+    code = None
     try:
         interrupts.install()
         _escape_unencodable_output()
         code = _run(arguments, debug="--debug" in arguments)
-        interrupts.exit_at_once(silently=code == STOPPED_EARLY)
+        interrupts.exit_at_once(code)
     except KeyboardInterrupt:  # just before or after the work
-        Console().error(INTERRUPTED)
-        code = STOPPED_EARLY
+        if code is None:
+            Console().error(INTERRUPTED)
+            code = STOPPED_EARLY
     _reader_is_gone()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102

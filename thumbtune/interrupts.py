@@ -40,13 +40,14 @@ _received: list[float] = []
 _pipe: list[int] = []
 
 
-def exit_at_once(*, silently: bool = False) -> None:
-    """Make the signals exit the process with `STOPPED_EARLY`, before and after the work, when nothing can be lost.
+def exit_at_once(code: int | None = None) -> None:
+    """Make the signals exit the process at once, before and after the work, when nothing can be lost.
 
     Args:
-        silently: print no message, because the command has already printed why it stopped early.
+        code: the command's exit code, after the work. It is kept, and no message is printed, because the command has
+            printed its own. None: before the work; the exit code is `STOPPED_EARLY`, after a message.
     """
-    _handle(_exit_silently if silently else _exit)
+    _handle(_exit if code is None else lambda _number, _frame: os._exit(code))
 
 
 def install() -> None:
@@ -92,16 +93,12 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     # Not by an exception, which would be reported with a traceback during an import or at the interpreter's end.
     try:
         os.write(2, f"error: {INTERRUPTED}\n".encode())
     finally:
-        _exit_silently(number, frame)
-
-
-def _exit_silently(_number: int, _frame: FrameType | None) -> None:
-    os._exit(STOPPED_EARLY)
+        os._exit(STOPPED_EARLY)
 
 
 def _repeat_ignored_signals() -> None:
