@@ -16,7 +16,15 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["INTERRUPTED", "STOPPED_EARLY", "exit_at_once", "install", "raise_if_received", "was_received"]
+__all__ = [
+    "INTERRUPTED",
+    "STOPPED_EARLY",
+    "exit_at_once",
+    "install",
+    "raise_if_received",
+    "was_received",
+    "work_is_complete",
+]
 
 STOPPED_EARLY = 3
 """The exit code of a command that a signal or a spent quota ended; the next run continues its work."""
@@ -59,6 +67,15 @@ def install() -> None:
     _handle(_stop)
 
 
+def work_is_complete() -> None:
+    """Ignore the signals from now on: only the result is left to print, and the command can't be run again.
+
+    A repeated backup or export would fail because its file or folder exists.
+    """
+    if signal.getsignal(signal.SIGINT) is _stop:
+        _ignore()
+
+
 def was_received() -> bool:
     """Whether a signal was received."""
     return bool(_received)
@@ -88,7 +105,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore() -> None:
-    """Ignore the signals while Python ends: it removes handlers first, and a signal would then kill the process."""
+    # While Python ends, too: it removes handlers first, and a signal would then kill the process.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -20,7 +20,7 @@ from store.db.engine import BUSY_TIMEOUT_S
 from store.db.migrate import current_revision
 from store.db.picture_files import orphans, places
 from store.db.schema_check import broken_references, schema_problems
-from store.db.sqlite_file import read_only_uri
+from store.db.sqlite_file import file_id, read_only_uri
 from store.errors import DatabaseUnavailable, StoreError
 from store.files import move_synced, narrow
 from store.tables import Feature, KnownModel, ThumbnailWords
@@ -132,6 +132,7 @@ def backup(database: Database, target: Path) -> int:
         raise StoreError(f"{target} already exists; name a new file")
     if not target.parent.is_dir():
         raise DatabaseUnavailable(f"the folder {target.parent} does not exist; create it first")
+    copied = None
     try:
         # In a temporary folder, because SQLite creates a journal beside the copy, which must be deleted too.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as scratch:
@@ -140,12 +141,18 @@ def backup(database: Database, target: Path) -> int:
             narrow(partial, database.path)
             with database.unchanged(), mapped_errors(database.url):
                 _copy(database.path, partial)
+            copied = file_id(partial)
             move_synced(partial, target)
+        return target.stat().st_size
+    except KeyboardInterrupt:
+        # It may have its name already, and would make a repetition of the command fail.
+        if copied is not None and file_id(target) == copied:
+            target.unlink()
+        raise
     except _TargetError as error:
         raise DatabaseUnavailable(f"{target} can't be written: {error}; make room, or name another file") from error
     except OSError as error:
         raise DatabaseUnavailable(f"{target} can't be written ({error.strerror}); name another file") from error
-    return target.stat().st_size
 
 
 class _TargetError(Exception):

@@ -12,7 +12,7 @@ import click
 from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option
-from thumbtune.interrupts import STOPPED_EARLY
+from thumbtune.interrupts import STOPPED_EARLY, work_is_complete
 from thumbtune.stopping import run_until_stopped
 
 if TYPE_CHECKING:
@@ -200,10 +200,12 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
     with app.open_database(read_only=True, any_revision=True) as database:
         if not into_folder:
             size = copy(database, place)
+            work_is_complete()
             document: dict[str, object] = {"file": str(place), "bytes": size}
             summary = f"{place}: {counted(size, 'byte')}"
         else:
             done = backup_into(database, place, keep)
+            work_is_complete()
             document = {"folder": str(done.folder), "models": done.models, "deleted": list(map(str, done.deleted))}
             summary = f"{done.folder}: the store and {counted(done.models, 'model')}"
             if done.deleted:
@@ -230,6 +232,7 @@ def restore(app: App, folder: Path, as_json: bool) -> None:
     from thumbtune.backups import restore_from  # noqa: PLC0415
 
     done = restore_from(folder, app.db_url)
+    work_is_complete()
     app.console.say(f"{done.folder}: restored the store and {counted(done.models, 'model')}")
     if done.pictures:
         app.console.note(f"note: its thumbnails are not in the backup: set THUMBTUNE_PICTURES={done.pictures}")

@@ -10,6 +10,7 @@ from thumbtune.cli import App
 from thumbtune.commands.options import DatasetOrModel, channel_option, json_option, run_option
 from thumbtune.commands.training_options import NewFolder
 from thumbtune.early import check_any_run, check_names, check_output
+from thumbtune.interrupts import work_is_complete
 
 __all__ = ["export"]
 
@@ -83,6 +84,7 @@ def dataset(
             overwrite=overwrite,
             progress=app.console,
         )
+        work_is_complete()
     splits = {SPLIT_NAMES[split]: n for split, n in written.examples.items()}
     counts = ", ".join(f"{n} {split}" for split, n in splits.items())
     app.console.say(f"snapshot {written.snapshot_id}: {counts} examples in {folder}")
@@ -115,6 +117,7 @@ def model(app: App, /, folder: Path, run_id: int | None, as_json: bool) -> None:
         from trainer.runs import export_model  # noqa: PLC0415 (loads torch)
 
         chosen = export_model(database, folder, run_id)
+        work_is_complete()
     app.console.say(f"run {chosen}'s model: {folder}")
     if as_json:
         app.console.print_json({"model": str(folder), "run_id": chosen})
