@@ -19,7 +19,7 @@ from store.db import Database
 from store.tables import Feature, KnownModel, Picture, Video
 from tests.trainer.tiny import build_clip, fill
 from tests.trainer.training import artifact, embedded_plainly, losses, ranks, settings, vectors
-from trainer.data.likeness import SKETCHES
+from trainer.data.likeness import ALTERED, SKETCHES
 from trainer.data.pictures import decoded
 from trainer.errors import DamagedModel, TrainingInterrupted
 from trainer.models import TEXT, VISUAL, pick_precision
@@ -144,7 +144,7 @@ def test_a_rerun_loads_no_model_and_decodes_no_thumbnail(
         train(database, settings(tiny_clip, train=MLP))
 
 
-def test_a_rerun_decodes_only_thumbnails_of_new_videos(
+def test_a_rerun_decodes_only_thumbnails_of_new_videos_and_of_similar_ones(
     filled: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(filled, settings(tiny_clip))
@@ -153,13 +153,13 @@ def test_a_rerun_decodes_only_thumbnails_of_new_videos(
     fill(filled, 5, "UC2")
     read = decoded_by_name(monkeypatch)
     assert sum(train(filled, settings(tiny_clip)).examples.values()) == 45
-    assert len(set(read)) == 5
-    assert not known & set(read)
+    assert len(set(read) - known) == 5
+    assert len(known & set(read)) <= 2 * 5, "only those that may be the originals of the new ones"
     with filled.read() as session:
         assert session.scalar(select(func.count()).select_from(Feature).where(ENCODED)) == 3 * 45
 
 
-ENCODED = Feature.fingerprint != SKETCHES
+ENCODED = Feature.fingerprint.not_in((SKETCHES, ALTERED))
 """What was made of a picture, of a title, and of its length; not what pictures look like, which is kept beside it."""
 
 

@@ -23,7 +23,7 @@ from trainer.data.framing import without_bars
 
 __all__ = ["MOST", "MOST_CANDIDATES", "altered_candidates", "coarse", "is_altered_copy"]
 
-MOST = 50_000
+MOST = 10_000
 """Maximum number of thumbnails that are compared: the time grows with its square."""
 MOST_CANDIDATES = 2000
 """Maximum number of pairs that are decoded and compared."""

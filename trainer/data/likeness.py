@@ -36,11 +36,13 @@ from trainer.data.framing import without_bars
 from trainer.data.pictures import batches, decoded
 from trainer.errors import BadPicture
 
-__all__ = ["SKETCHES", "alike_pictures", "remember_sketches", "showing"]
+__all__ = ["ALTERED", "SKETCHES", "alike_pictures", "remember_altered", "remember_sketches", "showing"]
 
 logger = logging.getLogger(__name__)
 
 Sketch = NDArray[np.uint8]
+Pair = tuple[str, str]
+"""The digests of two thumbnails."""
 
 _SMALL, _FINE = (32, 18), (128, 72)
 _MOST_SMALL, _MOST_FINE = 24, 18
@@ -52,6 +54,8 @@ _QUARTER = 5.0
 _BYTES = _SMALL[0] * _SMALL[1] * 3
 SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
 """The feature cache's key for sketches. It is not the fingerprint of a model."""
+ALTERED = hashlib.sha256(b"altered copy, crop and colours fitted at 480x270").hexdigest()
+"""The feature cache's key for whether two thumbnails are altered copies: 1.0 or 0.0 under the digest of both."""
 _BATCH = 64
 _BLOCK = 2048
 """Sketches, or pairs of them, in memory at a time."""
@@ -78,6 +82,27 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> None:
                 write_features(session, SKETCHES, "vision", {digest: sketches[digest].tobytes() for digest in sketches})
         except StoreError:
             logger.debug("sketches could not be saved", exc_info=True)
+            return
+
+
+def remember_altered(database: Database, digests: Iterable[str]) -> None:
+    """Compare thumbnails that may be altered copies of each other, and save the results in the feature cache.
+
+    Only thumbnails with a saved sketch are compared. If the store can't be written, nothing is saved.
+    """
+    with database.read() as session:
+        pairs = _altered(session, sorted(set(digests)))
+        known = _compared(session, pairs)
+    missing = [pair for pair in pairs if pair not in known]
+    for start in range(0, len(missing), _BATCH):
+        with database.read() as session:
+            found = {pair: _is_altered(session, *pair) for pair in missing[start : start + _BATCH]}
+        vectors = {_digest_of(pair): np.float32(found[pair]).tobytes() for pair in found}
+        try:
+            with database.write() as session:
+                write_features(session, ALTERED, "vision", vectors)
+        except StoreError:
+            logger.debug("comparisons could not be saved", exc_info=True)
             return
 
 
@@ -113,15 +138,20 @@ def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
             apart = root(one) != root(other)
             if apart and there and _close(sketches[one], sketches[other]) and fine.close(one, other):
                 join(one, other)
-    candidates = _altered(session, names) if len(names) <= MOST else []
-    for one, other in islice((pair for pair in candidates if root(pair[0]) != root(pair[1])), MOST_CANDIDATES):
-        if _is_altered(session, one, other):
+    pairs = _altered(session, names)
+    compared = _compared(session, pairs)
+    for one, other in pairs:
+        if root(one) != root(other) and (
+            compared[one, other] if (one, other) in compared else _is_altered(session, one, other)
+        ):
             join(one, other)
     return {name: root(name) for found in list(parent) for name in (found, root(found))}
 
 
-def _altered(session: Session, digests: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of thumbnails that may be altered copies, the most similar first."""
+def _altered(session: Session, digests: Sequence[str]) -> list[Pair]:
+    """Return the pairs that may be altered copies, the most similar first; none if there are too many thumbnails."""
+    if len(digests) > MOST:
+        return []
     names: list[str] = []
     crops: list[NDArray[np.float32]] = []
     for batch in batches(digests, _BLOCK):
@@ -129,7 +159,18 @@ def _altered(session: Session, digests: Sequence[str]) -> list[tuple[str, str]]:
             names += sketches
             crops.append(coarse(np.stack(list(sketches.values()))))
     pairs = altered_candidates(np.concatenate(crops, axis=1)) if crops else []
-    return [(names[one], names[other]) for one, other in pairs]
+    return [(names[one], names[other]) for one, other in pairs[:MOST_CANDIDATES]]
+
+
+def _compared(session: Session, pairs: Sequence[Pair]) -> dict[Pair, bool]:
+    """Return the saved results of `remember_altered`."""
+    found = read_features(session, ALTERED, "vision", [_digest_of(pair) for pair in pairs], 1)
+    digests = {pair: _digest_of(pair) for pair in pairs}
+    return {pair: bool(np.frombuffer(found[name], "<f4")[0]) for pair, name in digests.items() if name in found}
+
+
+def _digest_of(pair: Pair) -> str:
+    return hashlib.sha256(" ".join(sorted(pair)).encode()).hexdigest()
 
 
 def _is_altered(session: Session, one: str, other: str) -> bool:

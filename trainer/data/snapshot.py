@@ -32,7 +32,7 @@ from store.types import utc_now
 from store.wording import counted
 from store.youtube import count_not_pairs, lock_videos
 from trainer.data.channel_names import channel_id
-from trainer.data.likeness import alike_pictures, remember_sketches
+from trainer.data.likeness import alike_pictures, remember_altered, remember_sketches
 from trainer.data.mining import mine_negatives
 from trainer.data.splits import SPLITS, Member, assign, left_out, members_of, normalised
 from trainer.errors import NotEnoughPairs
@@ -91,6 +91,7 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
     # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
     # are compared for the next snapshot.
     remember_sketches(database, pictures)
+    remember_altered(database, pictures)
     with database.read() as session:
         alike = alike_pictures(session, pictures)
     del pictures  # 100 bytes each

@@ -253,7 +253,7 @@ def locked(database: Database) -> Iterator[None]:
             yield
         return
     database.close()
-    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection = sqlite3.connect(database.path, timeout=60, isolation_level=None)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("BEGIN EXCLUSIVE")
     try:
