@@ -124,7 +124,9 @@ def _repeat_ignored_signals() -> None:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-            report(unraisable)
+            # After a signal, destructors fail because what they need is closed already.
+            if not _received:
+                report(unraisable)
         elif signal.getsignal(signal.SIGINT) is _stop:
             _received.clear()
             # Not at once: the main thread is still in the hook, which would raise the exception only to lose it again.

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from store.urls import shown_text
 from thumbtune.console import printable
+from thumbtune.interrupts import was_received
 
 __all__ = ["JsonLines", "LogFormat", "TextLines", "configure_logging"]
 
@@ -61,6 +62,10 @@ def _is_not_a_signal(record: logging.LogRecord) -> bool:
     return not record.exc_info or not isinstance(record.exc_info[1], KeyboardInterrupt)
 
 
+def _is_no_consequence_of_a_signal(record: logging.LogRecord) -> bool:
+    return _is_not_a_signal(record) and not (record.exc_info and was_received())
+
+
 def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     """Write thumbtune's logs to stderr: warnings at verbosity 0, more from 1, all from 2.
 
@@ -70,9 +75,9 @@ def configure_logging(verbosity: int, style: LogFormat = "text") -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(max(verbosity, 0), logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
-    for each in (handler, logging.lastResort):  # the last one writes what other libraries log
-        if each is not None:
-            each.addFilter(_is_not_a_signal)
+    handler.addFilter(_is_not_a_signal)
+    if logging.lastResort is not None:  # it writes what other libraries log
+        logging.lastResort.addFilter(_is_no_consequence_of_a_signal)
     for name in OURS:
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -62,6 +62,22 @@ except KeyboardInterrupt:
 """
 
 
+FAILING = """
+import time
+import thumbtune.interrupts as interrupts
+class Held:
+    def __del__(self):
+        raise ValueError("what it needs is closed")
+interrupts.install()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    Held()
+    print("stopped", flush=True)
+"""
+
+
 def started(program: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -118,6 +134,12 @@ def test_a_signal_ends_a_call_that_does_not_return_to_python() -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.splitlines())) == (3, 1), err
+
+
+def test_a_destructor_that_fails_after_a_signal_prints_no_traceback() -> None:
+    process = started(FAILING)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("stopped\n", "")
 
 
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGHUP])
