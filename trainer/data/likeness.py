@@ -164,8 +164,8 @@ def _altered(session: Session, digests: Sequence[str]) -> list[Pair]:
 
 def _compared(session: Session, pairs: Sequence[Pair]) -> dict[Pair, bool]:
     """Return the saved results of `remember_altered`."""
-    found = read_features(session, ALTERED, "vision", [_digest_of(pair) for pair in pairs], 1)
     digests = {pair: _digest_of(pair) for pair in pairs}
+    found = read_features(session, ALTERED, "vision", list(digests.values()), 1)
     return {pair: bool(np.frombuffer(found[name], "<f4")[0]) for pair, name in digests.items() if name in found}
 
 
