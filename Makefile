@@ -38,8 +38,7 @@ demo-channel: demo ## Run the demo, also on the real channel in ../shared/channe
 	[ ! -d ../shared/channel ] || $(BIN)/thumbtune demo --channel ../shared/channel
 
 # Files in the order of their names. By default, files with the fewest tests run last, and these take the longest.
-# Three workers for two cores: tests of processes, signals and clocks mostly wait.
-PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## Run all tests
 	$(BIN)/$(PYTEST)

@@ -55,6 +55,7 @@ def connected(address: str | None) -> Iterator[Any]:
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (OSError, RuntimeError, ValueError) as error:
+        ray.shutdown()  # otherwise, this process would stay a client, and could use no other cluster
         raise ClusterUnavailable(
             f"can't connect to Ray at {address or 'this machine'} ({_first_line(error)})"
         ) from error
