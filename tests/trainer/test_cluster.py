@@ -136,7 +136,7 @@ def test_a_lost_connection_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
             try:
                 lose_it()
             except ClusterUnavailable:
-                if not cluster.head_node.any_processes_alive():
+                if cluster.head_node is None:  # it was connected, and has shut down
                     raise
 
     with pytest.raises(ClusterUnavailable, match="was lost"):
