@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -25,6 +26,8 @@ ALERTS = DEPLOY / "alerts.yml"
 COMPOSE = DEPLOY / "compose.yaml"
 KUBERAY = DEPLOY / "kuberay-encode.yaml"
 DASHBOARD = DEPLOY / "grafana-dashboard.json"
+PINNED = re.compile(r"[^:@]+:[\w.-]*\d[\w.-]*@sha256:[0-9a-f]{64}")
+"""A tag with a version, and a digest."""
 RULE = {"alert", "expr", "for", "labels", "annotations", "keep_firing_for"}
 """The keys of an alerting rule: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rules/"""
 
@@ -127,6 +130,7 @@ def test_the_image_has_the_whole_project_and_runs_real_commands() -> None:
     packages = {pattern.rstrip("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     read = {project["project"]["readme"], *project["project"]["license-files"]}
     assert packages | {"pyproject.toml", "locks"} | read == copied
+    assert PINNED.fullmatch(re.findall(r"^ARG BASE=(.*)$", text, re.MULTILINE)[0])
     kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
     assert kept == copied
     extras = re.findall(r"^ARG EXTRAS=(.*)$", text, re.MULTILINE)[0].split(",")
@@ -186,7 +190,9 @@ def test_prometheus_accepts_the_alerts_and_the_expressions_of_the_dashboard(tmp_
 def test_the_compose_services_are_complete_and_run_real_commands() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     services = compose["services"]
-    assert all(re.fullmatch(r"[^:]+:(?!latest)[\w.-]+", service["image"]) for service in services.values())
+    foreign = {service["image"] for service in services.values()} - {f"thumbtune:{version('thumbtune')}"}
+    assert foreign
+    assert all(PINNED.fullmatch(image) for image in foreign)
     ours = {
         name for name, service in services.items() if "thumbtune" in service["image"] and "entrypoint" not in service
     }
