@@ -214,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     _reader_is_gone()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
+    interrupts.exit_within(interrupts.THREADS_S, code)
     sys.exit(code)
 
 

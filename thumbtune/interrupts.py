@@ -20,6 +20,7 @@ __all__ = [
     "INTERRUPTED",
     "STOPPED_EARLY",
     "exit_at_once",
+    "exit_within",
     "install",
     "raise_if_received",
     "was_received",
@@ -40,6 +41,8 @@ STUCK_S = 8.0
 """Seconds that a call of a C library may keep Python from handling a signal: service managers kill after 10 s."""
 AGAIN_S = 0.05
 """Seconds after which a signal is handled again, if Python ignored what its handler raised."""
+THREADS_S = 2.0
+"""Seconds that a command whose work is done waits for its threads."""
 UNWINDING_S = 2.0
 """Seconds after a signal in which further ones are ignored: they would interrupt what closes and deletes files."""
 
@@ -56,6 +59,24 @@ def exit_at_once(code: int | None = None) -> None:
             printed its own. None: before the work; the exit code is `STOPPED_EARLY`, after a message.
     """
     _handle(_exit if code is None else lambda _number, _frame: os._exit(code))
+
+
+def exit_within(seconds: float, code: int, tell: Callable[[], None] = lambda: None) -> threading.Timer:
+    """Exit the process if it has not ended by then. Return the timer, which can be cancelled.
+
+    Python waits for all threads at its end, and a thread that looks up a host's name can't be stopped.
+
+    Args:
+        seconds: the limit.
+        code: the exit code then.
+        tell: called before the exit.
+    """
+
+    def give_up() -> None:
+        tell()
+        os._exit(code)
+
+    return _after(seconds, give_up)
 
 
 def install() -> None:
@@ -89,6 +110,13 @@ def raise_if_received() -> None:
     """
     if _received:
         raise KeyboardInterrupt
+
+
+def _after(seconds: float, call: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -130,9 +158,7 @@ def _repeat_ignored_signals() -> None:
         elif signal.getsignal(signal.SIGINT) is _stop:
             _received.clear()
             # Not at once: the main thread is still in the hook, which would raise the exception only to lose it again.
-            timer = threading.Timer(AGAIN_S, _thread.interrupt_main)
-            timer.daemon = True
-            timer.start()
+            _after(AGAIN_S, _thread.interrupt_main)
 
     sys.unraisablehook = hook
 
@@ -155,9 +181,7 @@ def _watch_for_stuck_calls() -> None:
 def _exit_if_stuck(pipe: int) -> None:
     while number := os.read(pipe, 1):
         if number[0] in SIGNALS:
-            timer = threading.Timer(STUCK_S, _exit_unless_handled)
-            timer.daemon = True
-            timer.start()
+            _after(STUCK_S, _exit_unless_handled)
 
 
 def _exit_unless_handled() -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from thumbtune.interrupts import SIGNALS, STOPPED_EARLY
+from thumbtune.interrupts import SIGNALS, STOPPED_EARLY, exit_within
 
-__all__ = ["run_until_stopped"]
+__all__ = ["run", "run_until_stopped"]
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,16 @@ AT_ONCE_S = 2.0
 """Seconds that the current work may still take after a second signal."""
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop that does not wait for its threads: one may look up a name for minutes."""
+
+    async def main() -> T:
+        asyncio.get_running_loop().set_default_executor(_NotAwaited())
+        return await work
+
+    return asyncio.run(main())
+
+
 def run_until_stopped(
     start: Callable[[asyncio.Event], Coroutine[Any, Any, T]], *, patience_s: float | None = None
 ) -> T:
@@ -33,14 +43,13 @@ def run_until_stopped(
 
     Args:
         start: returns the coroutine to run, given the event.
-        patience_s: seconds after a signal until the process exits with 0, even if the work has ended: Python waits for
-            all threads, of which one may decode or look up a name. None: no limit.
+        patience_s: seconds after a signal until the process exits with 0. None: no limit.
 
     Raises:
         KeyboardInterrupt: a second signal was received.
     """
     try:
-        return asyncio.run(_Stopping(patience_s).run(start))
+        return run(_Stopping(patience_s).run(start))
     except asyncio.CancelledError as error:
         raise KeyboardInterrupt from error
 
@@ -80,12 +89,12 @@ class _Stopping:
         if not stop.is_set():
             stop.set()
             if self._patience_s is not None:
-                self._deadline = _exit_after(self._patience_s, 0)
+                self._deadline = _give_up_after(self._patience_s, 0)
             return
         self._again = True
         if self._deadline is not None:
             self._deadline.cancel()
-        _exit_after(AT_ONCE_S, STOPPED_EARLY)
+        _give_up_after(AT_ONCE_S, STOPPED_EARLY)
         task.cancel()
         self._restore(task.get_loop())
 
@@ -98,17 +107,16 @@ class _Stopping:
                 return
 
 
-def _exit_after(seconds: float, code: int) -> threading.Timer:
+class _NotAwaited(ThreadPoolExecutor):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+
+
+def _give_up_after(seconds: float, code: int) -> threading.Timer:
     """Exit the process if it has not ended by then: a thread that waits for a lock or a DNS lookup can't be stopped.
 
     As after `kill -9`, the database rolls back uncommitted changes.
     """
-
-    def give_up() -> None:
-        log.warning("the current work can't be finished in time; everything before it is kept")
-        os._exit(code)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    return timer
+    return exit_within(
+        seconds, code, lambda: log.warning("the current work can't be finished in time; everything before it is kept")
+    )

@@ -78,6 +78,17 @@ except KeyboardInterrupt:
 """
 
 
+SLOW_LOOKUP = """
+import socket, sys, threading
+def look_up(*_arguments, **_options):
+    print("ready", flush=True)
+    threading.Event().wait()
+socket.getaddrinfo = look_up
+from thumbtune.cli import main
+main(sys.argv[1:])
+"""
+
+
 def started(program: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -147,3 +158,20 @@ def test_a_signal_in_a_destructor_is_not_lost(number: signal.Signals) -> None:
     process = started(IGNORED)
     process.send_signal(number)
     assert process.communicate(timeout=60) == ("stopped\n", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "number"), [("sync", signal.SIGINT), ("channels add", signal.SIGTERM), ("import", signal.SIGHUP)]
+)
+def test_a_signal_ends_a_command_that_looks_up_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("YOUTUBE_API_KEY", "a-key")
+    monkeypatch.setenv("THUMBTUNE_API_URL", "http://api.invalid")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("title,thumbnail_url\nA title,https://i.ytimg.com/vi/aaaaaaaaaaa/hqdefault.jpg\n")
+    named = str(rows) if command == "import" else "UC" + "a" * 22
+    process = started(SLOW_LOOKUP, "--db", str(tmp_path / "store.db"), *command.split(), named)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("interrupted")) == (3, 1), err

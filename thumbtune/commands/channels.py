@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import asdict
 from datetime import datetime
@@ -14,6 +13,7 @@ import click
 from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.options import json_option, note_old_spelling
+from thumbtune.stopping import run
 from thumbtune.syncing import channels_in, read_request
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def add(app: App, names: tuple[str, ...], as_json: bool) -> int:
     each = [name for given in names for name in (channels_in(Path(given)) if _is_file(given) else [given])]
     asked = read_request(each)
     with app.open_database(create=True) as database:
-        found = asyncio.run(add_channels(database, asked.names, asked.settings))
+        found = run(add_channels(database, asked.names, asked.settings))
         added = {name: id_ for name, id_ in zip(asked.names, found, strict=True) if isinstance(id_, str)}
         with database.write() as session:
             for channel_id in added.values():

@@ -47,6 +47,7 @@ from store.youtube import (
 from thumbtune.importing.sources import BadRow, Row, Source
 from thumbtune.standin.catalogue import channel_id_from
 from thumbtune.standin.folder import duration_from, handle_from
+from thumbtune.stopping import run
 
 __all__ = ["Imported", "import_rows"]
 
@@ -97,7 +98,7 @@ def import_rows(
     Raises:
         StoreError: the database failed; the rows imported before that are kept.
     """
-    return asyncio.run(_Import(database, channel or source.name, advance).run(source.rows, hosts))
+    return run(_Import(database, channel or source.name, advance).run(source.rows, hosts))
 
 
 @dataclass(frozen=True)
