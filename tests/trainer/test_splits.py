@@ -360,6 +360,14 @@ def test_a_series_is_not_one_title() -> None:
     assert len(set(groups_of(series[:2]).values())) == 1
 
 
+@pytest.mark.parametrize("marks", ["(hd) ", "reupload: ", ", ", "."])
+def test_endless_marks_of_an_imported_title_are_not_read(marks: str) -> None:
+    """They took minutes, as the time grows with the square of the length."""
+    title = f"bread {marks * 50_000}bread"
+    keys = title_keys([title, f"{title} (re-upload)"])
+    assert len(set(keys.values())) == 2
+
+
 def test_titles_of_only_symbols_stay_apart() -> None:
     keys = title_keys(["???", "!!!", "\N{FIRE}", " ??? "])
     assert len(set(keys.values())) == 3

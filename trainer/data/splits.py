@@ -84,6 +84,8 @@ _PART = re.compile(
     r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|часть|vol|volume|ep|episode)(?:\b\.? ?|(?=\d))|#)"
     r"(\d+|[ivx]+)[\s)\]}!.]*$"
 )
+_LONGEST = 250
+"""Longer titles are compared as they are, because the expressions take quadratic time. YouTube's limit is 100."""
 # Symbols with a meaning, as in C#, C++, 50 %, @name and $5.
 _MEANT = frozenset("+#%@$&*=<>")
 
@@ -99,7 +101,8 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     Returns:
         {title as given: key}.
     """
-    bare = {title: _bare(normalised(title)) for title in titles}
+    plain = {title: normalised(title) for title in titles}
+    bare = {title: _bare(text) if len(text) <= _LONGEST else text for title, text in plain.items()}
     parts: dict[str, set[str]] = defaultdict(set)
     stems: dict[str, str] = {}
     unnumbered: set[str] = set()
@@ -116,7 +119,7 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     for title, text in bare.items():
         stem = stems.get(text, text)
         chosen = stem if stem == text or parts[stem] <= {"1", "2"} else text
-        keys[title] = _words(chosen) or normalised(title)
+        keys[title] = _words(chosen) or plain[title]
     return keys
 
 
@@ -131,7 +134,7 @@ def _bare(text: str) -> str:
 
 def _without_part(text: str) -> tuple[str, str | None]:
     """A title without its part number, and the number; the title and None if it has no part number."""
-    found = _PART.search(text)
+    found = _PART.search(text) if len(text) <= _LONGEST else None
     if found is None or not _words(text[: found.start()]):
         return text, None
     return text[: found.start()], _ROMAN.get(found[1], found[1].lstrip("0") or "0")
