@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from collector.errors import BadSetting
 from collector.settings import settings_from
 from tests.thumbtune.test_cli import thumbtune
+from thumbtune.cli import main
 from thumbtune.config import BadConfig, read_config
 from trainer.library.query_picture import id_in
 
@@ -113,3 +115,13 @@ def test_a_reader_that_closes_the_pipe_early_is_not_an_error(tmp_path: Path) -> 
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_command_called_with_arguments_does_not_end_the_process_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main(["config"])
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
