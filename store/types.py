@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = [
     "before",
     "can_be_id",
     "json_type",
+    "storable",
     "unshown",
     "utc_now",
 ]
@@ -56,6 +58,8 @@ DECODER_ERRORS = (
     zlib.error,
 )
 """Exceptions that decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _LARGEST_ID = 2**31 - 1
 """The largest value of PostgreSQL's `integer`. SQLite allows larger ids, but assigns them from 1 upwards."""
@@ -98,6 +102,11 @@ def _as_utc(value: datetime) -> datetime:
 def json_type() -> TypeEngine[Any]:
     """JSON text on SQLite, `jsonb` on PostgreSQL; None is SQL NULL, not the JSON value null."""
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def storable(text: str) -> str:
+    """Replace what a database can't store as text by U+FFFD: NUL (PostgreSQL) and lone surrogates (no UTF-8 form)."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def utc_now() -> datetime:

@@ -13,7 +13,6 @@ from collector.errors import BadSetting
 from collector.settings import settings_from
 from tests.thumbtune.test_cli import thumbtune
 from thumbtune.config import BadConfig, read_config
-from trainer.library.query_picture import id_in
 
 
 @pytest.mark.parametrize(
@@ -70,26 +69,6 @@ def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
     assert settings_from({"YOUTUBE_API_KEY": "own", "YOUTUBE_API_KEY_FILE": str(tmp_path / "key")}).key == "own"
     with pytest.raises(BadSetting, match="YOUTUBE_API_KEY_FILE"):
         settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / "none")})
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dQw4w9WgXcQ",
-        "https://youtu.be/dQw4w9WgXcQ",
-        "youtu.be/dQw4w9WgXcQ?si=x",
-        "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
-        "https://m.youtube.com/watch?list=PL1&v=dQw4w9WgXcQ&t=3s",
-        "https://www.youtube.com/shorts/dQw4w9WgXcQ",
-    ],
-)
-def test_a_video_is_named_by_its_id_or_url(name: str) -> None:
-    assert id_in(name) == "dQw4w9WgXcQ"
-
-
-@pytest.mark.parametrize("name", ["cover.jpg", "https://example.org/watch?v=dQw4w9WgXcQ", "youtu.be/short", ""])
-def test_other_names_stay(name: str) -> None:
-    assert id_in(name) == name
 
 
 @pytest.mark.processes
