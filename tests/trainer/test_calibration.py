@@ -13,7 +13,7 @@ from store.db import Database
 from store.tables import KnownModel
 from tests.trainer.tiny import draw, fill
 from thumbtune.answers.modelled import Answerer
-from trainer.errors import NotEnoughPairs
+from trainer.errors import Diverged, NotEnoughPairs
 from trainer.library import open_picture
 from trainer.runs import calibration_of, open_in_use, train
 from trainer.scoring import Calibration, HeldOutScores, Probability, calibrate, probability
@@ -51,6 +51,13 @@ def test_uninformative_scores_get_equal_probabilities() -> None:
     chance = probability(found, [0.9], [np.full(19, 0.1)])
     assert 0.05 < chance.value < 0.15
     assert found.error < 0.1
+
+
+def test_a_fold_that_diverged_gives_no_probabilities() -> None:
+    parts = [held_out(20, 10, 5.0, seed) for seed in range(3)]
+    parts[1].cosines[4] = np.nan
+    with pytest.raises(Diverged):
+        calibrate(parts)
 
 
 def test_a_model_that_is_right_about_a_few_rows_is_not_certain() -> None:
