@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -25,6 +26,7 @@ __all__ = [
     "before",
     "can_be_id",
     "json_type",
+    "storable",
     "unshown",
     "utc_now",
 ]
@@ -57,6 +59,8 @@ DECODER_ERRORS = (
 )
 """Exceptions that decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
 
+# NUL (PostgreSQL) and lone surrogates (they have no UTF-8 form).
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LARGEST_ID = 2**31 - 1
 """The largest value of PostgreSQL's `integer`. SQLite allows larger ids, but assigns them from 1 upwards."""
 
@@ -98,6 +102,21 @@ def _as_utc(value: datetime) -> datetime:
 def json_type() -> TypeEngine[Any]:
     """JSON text on SQLite, `jsonb` on PostgreSQL; None is SQL NULL, not the JSON value null."""
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+def storable(value: Any) -> Any:
+    """Return a value, with U+FFFD for each character in its strings that a database can't store.
+
+    Args:
+        value: a string, or lists and dictionaries that contain strings. Other values are returned as they are.
+    """
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    if isinstance(value, dict):
+        return {storable(name): storable(item) for name, item in value.items()}
+    return value
 
 
 def utc_now() -> datetime:

@@ -19,6 +19,7 @@ import isodate
 
 from collector.errors import BadAnswer
 from store.tables import Availability
+from store.types import storable
 from store.youtube import Counts, ListedVideo
 
 __all__ = [
@@ -51,11 +52,9 @@ _AVAILABILITY_BY_TITLE: dict[str, Availability] = {"Private video": "private", "
 _COUNT = re.compile(r"[0-9]{1,19}")
 _LARGEST_COUNT = 2**63 - 1
 _LONGEST_S = 10 * 365 * 24 * 3600
-# Characters that can't be stored as text: NUL (PostgreSQL) and lone surrogates (they have no UTF-8 form).
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-# Bytes that can produce such characters: an escape, a zero byte (also in UTF-16 and UTF-32), and the first byte of an
-# encoded surrogate, which Python's JSON reader accepts. Many Korean syllables also begin with 0xED: such responses are
-# searched unnecessarily.
+# Bytes that can produce characters that can't be stored: an escape, a zero byte (also in UTF-16 and UTF-32), and the
+# first byte of an encoded surrogate, which Python's JSON reader accepts. Many Korean syllables also begin with 0xED:
+# such responses are searched unnecessarily.
 _SUSPECT = (b"\\u", b"\x00", b"\xed")
 
 
@@ -120,7 +119,7 @@ def parse_json(body: bytes) -> JsonObject:
     if _is_deeper_than(value, _DEEPEST):
         raise BadAnswer("the response is nested too deeply")
     if any(mark in body for mark in _SUSPECT):
-        value = {_storable(name): _storable(item) for name, item in value.items()}
+        value = {storable(name): storable(item) for name, item in value.items()}
     return value
 
 
@@ -147,16 +146,6 @@ def _is_deeper_than(value: JsonObject, levels: int) -> bool:
         if not holders:
             return False
     return True
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(name): _storable(item) for name, item in value.items()}
-    return value
 
 
 def parse_channels(body: JsonObject) -> list[ChannelItem]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import StoreError
+from store.types import storable
 
 __all__ = ["BadRow", "ImportFailed", "Row", "Source", "open_source"]
 
@@ -265,15 +266,16 @@ def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
     if not isinstance(entry, Mapping):
         raise BadRow(f"it must be an object, not {type(entry).__name__}")
     values = {what: None if (name := _column(entry, what)) is None else entry[name] for what in COLUMNS}
+    values |= {what: storable(values[what]) for what in ("title", "channel", "tags")}
     title = values["title"]
     if not isinstance(title, str) or not title.strip():
         raise BadRow("it has no title")
     id_ = _text(values["id"])
+    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
+        raise BadRow(f"the id {id_[:70]!r} has spaces or slashes, or is too long")
     picture = _picture(values["picture"], id_, base, place.root)
     if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
         id_ = found[1] or found[2]
-    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
-        raise BadRow(f"the id {id_[:70]!r} has spaces or slashes, or is too long")
     return Row(
         where,
         title.strip(),
@@ -314,12 +316,16 @@ def _picture(value: Any, id_: str | None, base: Path, root: Path) -> Path | byte
     if text is None:
         raise BadRow("it has no thumbnail")
     if text.startswith(("http://", "https://")):
-        return text
+        return str(storable(text))
     file = base / text
-    # The list may come from an untrusted source, so only files in the source's folder are read.
-    if not file.resolve().is_relative_to(root.resolve()):
-        raise BadRow(f"{text} is outside {root}")
-    if not file.is_file():
+    try:
+        # The list may come from an untrusted source, so only files in the source's folder are read.
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise BadRow(f"{text} is outside {root}")
+        is_file = file.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        raise BadRow(f"{text[:60]!r} can't be the name of a file") from error
+    if not is_file:
         raise BadRow(f"{text} is missing")
     return file
 
