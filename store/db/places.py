@@ -372,6 +372,11 @@ def _advice(error: Exception) -> str:
     return "check the network and the object store, and run the command again"
 
 
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_NO_NAMES = {"", ".", ".."}
+"""Parts of a prefix that obstore refuses."""
+
+
 def place_url(text: str) -> str | None:
     """Check and normalise the value of THUMBTUNE_PICTURES; None for the database.
 
@@ -392,9 +397,11 @@ def place_url(text: str) -> str | None:
             "the URL of the thumbnails has a user name or parameters; write s3://BUCKET/PREFIX only, and give the "
             "credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
-    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and parts.path.strip("/")
-    is_bucket = parts.scheme == "s3" and parts.netloc and ":" not in parts.netloc
-    if not is_folder and not is_bucket:
+    path = parts.path.strip("/")
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and path
+    is_prefix = not path or _NO_NAMES.isdisjoint(path.split("/"))
+    is_bucket = parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc) and is_prefix
+    if "\0" in unquote(path) or (not is_folder and not is_bucket):
         raise BadPicturesUrl(f"{shown_url(text)!r} is not a place for thumbnails; {advice}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 

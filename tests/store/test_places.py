@@ -272,6 +272,10 @@ def test_the_store_records_the_place_of_its_thumbnails(store_url: str, place_url
         "relative/folder",
         "https://bucket.s3.amazonaws.com",
         "http://[",
+        "file:///folder/%00",
+        "s3://a bucket/prefix",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
     ],
 )
 def test_a_bad_url_is_refused_without_its_secrets(url: str) -> None:
