@@ -159,6 +159,18 @@ def test_a_move_does_not_empty_the_place_that_a_later_move_uses(database: Databa
     assert stored(database) == FILES
 
 
+def test_a_move_during_a_check_is_no_damage(database: Database, tmp_path: Path) -> None:
+    old, new = folder_url(tmp_path / "old"), folder_url(tmp_path / "new")
+    fill(database, FILES)
+    move_pictures(database, old)
+    checks = check(database)
+    next(checks)  # it reads the store's state before the move
+    move_pictures(database, new)
+    with database.read() as session:
+        open_place(old).claim(places(session)[0].mark)  # the move deletes it last
+    assert [result.problems for result in checks if result.name == "pictures"] == [()]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
 def test_a_folder_may_contain_folders_that_can_not_be_read() -> None:
     with tempfile.TemporaryDirectory() as folder:
