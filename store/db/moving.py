@@ -39,7 +39,7 @@ class Moved:
     kept: tuple[str, ...]
 
 
-def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -> Moved:
+def move_pictures(database: Database, url: str | None, phase: Phase = unshown, *, keep_files: bool = False) -> Moved:
     """Move all thumbnails to a place; new thumbnails go there as soon as the move starts.
 
     Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
@@ -51,6 +51,7 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
         database: an open store.
         url: see `place_url`; None for the database.
         phase: shows the progress.
+        keep_files: leave the files in the old place, because another copy of the store uses them.
 
     Raises:
         PicturesUnavailable: a place can't be used, or another move has begun; what was moved stays moved.
@@ -74,7 +75,7 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
             unsound += damaged
             moved += _move(database, target, files)
             count(len(batch))
-    return Moved(moved, tuple(unsound), tuple(_clean(database)))
+    return Moved(moved, tuple(unsound), tuple(_clean(database, keep_files=keep_files)))
 
 
 def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:
@@ -132,7 +133,7 @@ def _move(database: Database, target: int | None, files: dict[str, bytes]) -> in
         return session.connection().execute(statement, rows).rowcount
 
 
-def _clean(database: Database) -> Iterator[str]:
+def _clean(database: Database, *, keep_files: bool) -> Iterator[str]:
     """Delete the files and rows of places that are no longer used; yield the URLs of those that can't be reached."""
     with database.write() as session:
         known = places(session)
@@ -140,19 +141,24 @@ def _clean(database: Database) -> Iterator[str]:
     for at in known:
         if at in used:
             continue
-        reachable = True
-        try:
-            open_place(at.url).require(at.mark)
-            # Two URLs can name one folder: by a link, a mount, or %20 and a space.
-            if not any(open_place(at.url).has_files_of(open_place(other.url), other.mark) for other in used):
-                _empty(database, at)
-        except PicturesUnavailable:
-            reachable = False
+        reached = keep_files or _try_to_empty(database, at, used)
         with database.write() as session:
             if not _is_used(session, at):
                 session.execute(delete(PicturePlace).where(PicturePlace.id == at.id))
-        if not reachable:
+        if not reached:
             yield at.url
+
+
+def _try_to_empty(database: Database, at: PicturePlace, used: list[PicturePlace]) -> bool:
+    """Empty a place, unless it is also one of the used places. Return whether it could be reached."""
+    try:
+        open_place(at.url).require(at.mark)
+        # Two URLs can name one folder: by a link, a mount, or %20 and a space.
+        if not any(open_place(at.url).has_files_of(open_place(other.url), other.mark) for other in used):
+            _empty(database, at)
+    except PicturesUnavailable:
+        return False
+    return True
 
 
 def _empty(database: Database, at: PicturePlace) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from store.db import Database, check, expect_pictures, move_pictures, open_database, unsound
+from store.db import Database, check, copy_store, expect_pictures, move_pictures, open_database, unsound
 from store.db.damage import damaged_pictures
 from store.db.picture_files import delete_orphans, places, use_place
 from store.db.places import MARK, open_place
@@ -157,6 +157,19 @@ def test_a_move_does_not_empty_the_place_that_a_later_move_uses(database: Databa
     assert listed(old) == set(FILES)
     assert move_pictures(database, old).moved == len(FILES)
     assert stored(database) == FILES
+
+
+def test_a_copy_of_a_store_can_leave_the_files_to_the_original(database: Database, tmp_path: Path) -> None:
+    old, new = folder_url(tmp_path / "old"), folder_url(tmp_path / "new")
+    fill(database, FILES)
+    move_pictures(database, old)
+    with open_database(f"sqlite:///{tmp_path / 'copy.db'}") as copied:
+        copy_store(database, copied)
+        move_pictures(copied, new, keep_files=True)
+        assert (stored(copied), problems(copied)) == (FILES, [])
+        with copied.read() as session:
+            assert [at.url for at in places(session)] == [new]
+    assert (stored(database), problems(database)) == (FILES, [])
 
 
 def test_a_move_during_a_check_is_no_damage(database: Database, tmp_path: Path) -> None:
