@@ -52,7 +52,7 @@ class VectorFile:
         Raises:
             OSError: the disk is full.
         """
-        rest, offset = memoryview(np.ascontiguousarray(vectors, np.float32)).cast("B"), row * self._row_bytes
+        rest, offset = np.ascontiguousarray(vectors, np.float32).data.cast("B"), row * self._row_bytes
         while rest:  # a write that fills the disk is short, and only the next one fails
             written = os.pwrite(self._file.fileno(), rest, offset)
             rest, offset = rest[written:], offset + written
