@@ -86,7 +86,8 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         )
     if key and not _is_key(key):
         # The message omits the value, because it may contain a valid key.
-        raise BadSetting("YOUTUBE_API_KEY contains a space or an invalid character; copy the key again")
+        where = "YOUTUBE_API_KEY" if environment.get("YOUTUBE_API_KEY", "").strip() else "YOUTUBE_API_KEY_FILE"
+        raise BadSetting(f"{where} contains a space or an invalid character; copy the key again")
     return Settings(
         key=key,
         api_url=_url(environment, "THUMBTUNE_API_URL", API_URL).rstrip("/"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, unquote_plus
 
-__all__ = ["shown_file", "shown_message", "shown_text", "shown_url"]
+__all__ = ["shown_file", "shown_message", "shown_text", "shown_url", "sqlite_url"]
 
 _HIDDEN = "***"
 _NAME = r"(?:[\w.+-]|%40)*"
@@ -39,6 +39,11 @@ _USERINFO = re.compile(
 )
 """User name and password. A URL that was parsed as a path has only one slash."""
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+
+
+def sqlite_url(path: str | Path) -> str:
+    """Return the URL of an SQLite file, in which `%` and `?` would not stand for themselves."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def shown_url(text: str) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from store.db import Database, backup, open_database, outside_files
 from store.errors import DatabaseUnavailable, StoreError
 from store.types import utc_now
-from store.urls import shown_url
+from store.urls import shown_url, sqlite_url
 
 __all__ = ["Backup", "backup_into", "restore_from"]
 
@@ -85,7 +85,7 @@ def restore_from(folder: Path, url: str) -> Backup:
         if existing.exists():
             raise StoreError(f"{existing} exists already; move it away, or restore to another --db")
     # Detect a damaged or foreign file before it is copied.
-    with open_database(f"sqlite:///{copy}", read_only=True, any_revision=True) as database:
+    with open_database(sqlite_url(copy), read_only=True, any_revision=True) as database:
         pictures = outside_files(database)
     models = _models_beside(store)
     if source.is_dir() and models.is_dir() and any(models.iterdir()):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from store.urls import shown_file
+from store.urls import shown_file, sqlite_url
 
 __all__ = ["CONFIG_FILE", "BadConfig", "Config", "read_config", "store_url"]
 
@@ -17,6 +19,8 @@ CONFIG_FILE = "thumbtune.toml"
 DEFAULT_STORE = "sqlite:///thumbtune.db"
 STORE_FILE = "thumbtune.db"
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_URL = re.compile(r".*://|(?:sqlite|file|postgres\w*)(?:\+\w+)?:", re.DOTALL)
+"""A URL, also one that lacks slashes: as a path, it would create a file with that name."""
 
 # {key: type of its value}.
 KEYS: Mapping[str, type] = {
@@ -85,7 +89,7 @@ def read_config(given: str | None, environment: Mapping[str, str], folder: Path)
         store, source = DEFAULT_STORE, "default"
     beside = _beside(store, folder)
     beside_store = {} if beside is None else _read(beside)
-    values = {**beside_store, **in_folder}
+    values = {**_placed(beside_store, folder if beside is None else beside.parent), **_placed(in_folder, folder)}
     sources = {**{key: str(beside) for key in beside_store}, **{key: str(folder / CONFIG_FILE) for key in in_folder}}
     if environment.get("THUMBTUNE_PICTURES"):
         values["pictures"], sources["pictures"] = environment["THUMBTUNE_PICTURES"], "THUMBTUNE_PICTURES"
@@ -96,16 +100,23 @@ def store_url(text: str, folder: Path | None = None) -> str:
     """Convert `text` to a URL: it is a URL, an SQLite file, or a folder that contains or will contain `thumbtune.db`.
 
     Args:
-        text: the value that the user gave; any other text is returned unchanged.
+        text: the value that the user gave; any other text is returned unchanged. The shell does not replace the `~` of
+            `--db=~/FILE` and of settings files, so that is done here.
         folder: the base of a relative path; None for the working folder.
     """
-    if "://" in text or not text.strip():
+    if text.startswith("sqlite:///~/"):
+        return sqlite_url(_at_home(text.removeprefix("sqlite:///")))
+    if _URL.match(text) or not text.strip():
         return text
-    path = Path(text) if folder is None else folder / text
+    path = _at_home(text) if folder is None else folder / _at_home(text)
     is_folder = text.endswith(("/", os.sep)) or _is(path, folder=True)
     if is_folder:
-        return f"sqlite:///{path / STORE_FILE}"
-    return f"sqlite:///{path}" if path.suffix.lower() in _SUFFIXES or _is(path, folder=False) else text
+        return sqlite_url(path / STORE_FILE)
+    return sqlite_url(path) if path.suffix.lower() in _SUFFIXES or _is(path, folder=False) else text
+
+
+def _at_home(text: str) -> Path:
+    return Path.home() / text[2:] if text.startswith("~/") else Path(text)
 
 
 def _is(path: Path, *, folder: bool) -> bool:
@@ -119,7 +130,7 @@ def _beside(store: str, folder: Path) -> Path | None:
     prefix = "sqlite:///"
     if not store.startswith(prefix):
         return None
-    place = (folder / store.removeprefix(prefix).partition("?")[0]).parent
+    place = (folder / unquote(store.removeprefix(prefix).partition("?")[0])).parent
     return None if _is_same(place, folder) else place / CONFIG_FILE
 
 
@@ -132,7 +143,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _secret(file: Path) -> str:
     try:
-        value = file.read_text(encoding="utf-8").strip()
+        value = file.read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadConfig(
@@ -143,11 +154,20 @@ def _secret(file: Path) -> str:
     return value
 
 
+def _placed(values: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """The values of a settings file in the folder `place`, with the path of a model that is a folder there."""
+    if "model" not in values:
+        return {**values}
+    name = _at_home(values["model"])
+    is_there = bool(name.parts) and place != Path() and _is(place / name, folder=True)
+    return {**values, "model": str(place / name) if is_there else values["model"] and str(name)}
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file():
             return {}
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, and a path with a NUL
         raise BadConfig(f"{file} is not valid TOML ({error}); repair it") from error
     except OSError as error:

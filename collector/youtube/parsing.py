@@ -119,7 +119,7 @@ def parse_json(body: bytes) -> JsonObject:
     if _is_deeper_than(value, _DEEPEST):
         raise BadAnswer("the response is nested too deeply")
     if any(mark in body for mark in _SUSPECT):
-        value = {storable(name): storable(item) for name, item in value.items()}
+        value = storable(value)
     return value
 
 

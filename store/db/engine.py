@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from store.db.sqlite_file import read_only_uri
 from store.errors import BadDatabaseUrl
+from store.types import storable
 from store.urls import shown_url
 
 __all__ = ["BUSY_TIMEOUT_S", "make_engine", "parse_url", "use_write_ahead_log"]
@@ -33,9 +34,10 @@ def parse_url(url: str) -> URL:
         BadDatabaseUrl: the URL is invalid, or the database is not supported.
     """
     try:
-        url.encode()
+        if storable(url) != url:  # no file and no server has such a name
+            raise ValueError
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number, or the text is not Unicode
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number, or as above
         raise BadDatabaseUrl(
             f"{shown_url(url)!r} is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME, or name a "
             "file ending in .db, or a folder ending in /"

@@ -12,10 +12,12 @@ import pytest
 
 from collector.errors import BadSetting
 from collector.settings import settings_from
+from store.db import open_database
+from store.errors import BadDatabaseUrl
 from tests.thumbtune.test_cli import thumbtune
+from thumbtune.backups import restore_from
 from thumbtune.cli import main
 from thumbtune.config import BadConfig, read_config
-from trainer.library.query_picture import id_in
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,18 @@ from trainer.library.query_picture import id_in
         ("sqlite:///x", "sqlite:///x"),
         ("postgresql://me@host/x", "postgresql://me@host/x"),
         ("what", "what"),
+        ("~/my.db", "sqlite:////home/me/my.db"),
+        ("sqlite:///~/my.db", "sqlite:////home/me/my.db"),
+        ("100%41?.db", "sqlite:///100%2541%3F.db"),
+        ("sqlite:my.db", "sqlite:my.db"),
+        ("file:my.db", "file:my.db"),
     ],
 )
 def test_a_store_is_a_url_a_file_or_a_folder(
     tmp_path: Path, given: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
     assert read_config(given, {}, Path()).store == url
 
 
@@ -59,6 +67,46 @@ def test_settings_of_the_working_folder_take_precedence(tmp_path: Path) -> None:
     assert read_config("x.db", {"THUMBTUNE_DB_FILE": str(secret)}, tmp_path).store == "sqlite:///x.db"
 
 
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "thumbtune.toml").write_text('thumbnail = "maxres"', encoding="utf-8-sig")
+    (tmp_path / "secret").write_text("postgresql://me:pw@host/x\n", encoding="utf-8-sig")
+    found = read_config(None, {"THUMBTUNE_DB_FILE": str(tmp_path / "secret")}, tmp_path)
+    assert (found.store, found.values) == ("postgresql://me:pw@host/x", {"thumbnail": "maxres"})
+
+
+def test_a_model_beside_the_store_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data" / "clip").mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", "/home/me")
+    for model, value in (
+        ("clip", str(tmp_path / "data" / "clip")),
+        ("org/clip", "org/clip"),
+        ("~/clip", "/home/me/clip"),
+        ("", ""),
+    ):
+        (tmp_path / "data" / "thumbtune.toml").write_text(f'model = "{model}"')
+        assert read_config(str(tmp_path / "data" / "my.db"), {}, Path()).values["model"] == value
+
+
+def test_a_store_file_with_signs_of_a_url_is_that_file(tmp_path: Path) -> None:
+    file = tmp_path / "100%41?.db"
+    with open_database(read_config(str(file), {}, Path()).store, create=True):
+        assert file.is_file()
+    backup = tmp_path / "%41?"
+    backup.mkdir()
+    copied = file.rename(backup / "thumbtune.db")
+    restore_from(backup, read_config(str(file), {}, Path()).store)
+    assert file.is_file()
+    assert copied.is_file()
+
+
+def test_a_store_with_a_nul_is_a_wrong_url(tmp_path: Path) -> None:
+    (tmp_path / "thumbtune.toml").write_text(r'store = "my\u0000.db"')
+    with pytest.raises(BadDatabaseUrl):
+        open_database(read_config(None, {}, tmp_path).store)
+
+
 @pytest.mark.parametrize("text", ["nonsense", "sizes = 1", "min_duration = true", 'channels = "@one"', "store = 1"])
 def test_a_settings_file_that_cannot_be_used_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "thumbtune.toml").write_text(text)
@@ -70,28 +118,10 @@ def test_the_key_may_be_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("abc\n")
     assert settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / "key")}).key == "abc"
     assert settings_from({"YOUTUBE_API_KEY": "own", "YOUTUBE_API_KEY_FILE": str(tmp_path / "key")}).key == "own"
-    with pytest.raises(BadSetting, match="YOUTUBE_API_KEY_FILE"):
-        settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / "none")})
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "dQw4w9WgXcQ",
-        "https://youtu.be/dQw4w9WgXcQ",
-        "youtu.be/dQw4w9WgXcQ?si=x",
-        "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
-        "https://m.youtube.com/watch?list=PL1&v=dQw4w9WgXcQ&t=3s",
-        "https://www.youtube.com/shorts/dQw4w9WgXcQ",
-    ],
-)
-def test_a_video_is_named_by_its_id_or_url(name: str) -> None:
-    assert id_in(name) == "dQw4w9WgXcQ"
-
-
-@pytest.mark.parametrize("name", ["cover.jpg", "https://example.org/watch?v=dQw4w9WgXcQ", "youtu.be/short", ""])
-def test_other_names_stay(name: str) -> None:
-    assert id_in(name) == name
+    (tmp_path / "two").write_text("abc\ndef\n")
+    for name in ("none", "two"):
+        with pytest.raises(BadSetting, match="YOUTUBE_API_KEY_FILE"):
+            settings_from({"YOUTUBE_API_KEY_FILE": str(tmp_path / name)})
 
 
 @pytest.mark.processes

@@ -243,6 +243,93 @@ def test_text_that_a_database_refuses_does_not_end_the_import(database: Database
     assert titles == ["a\ufffdb", "g\ufffdh", "whole"]
 
 
+def imported(database: Database, folder: Path, name: str, content: str | bytes) -> Imported:
+    """Write a list beside three thumbnails, and import it."""
+    write_pictures(folder, 3)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return import_rows(database, open_source(str(folder / name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("more cells.csv", b"video000000.jpg,,Hello, world"),
+        ("a quote.csv", b'video000000.jpg,,"So" he said'),
+        ("not closed.csv", b'video000000.jpg,,"Hello'),
+        ("latin-1.csv", "video000000.jpg,,Über".encode("latin-1")),
+        ("date.csv", b"video000000.jpg,0001-01-01T00:00:00+05:00,Hello"),
+        ("long.csv", b'"data:image/png;base64,' + b"A" * 5000 + b'",,Hello'),
+        ("cut.jsonl", b'{"path": "video000000.jpg", "ti'),
+        ("deep.jsonl", b"[" * 100_000),
+        ("latin-1.jsonl", '{"path": "video000000.jpg", "title": "Über"}'.encode("latin-1")),
+        ("nul.jsonl", b'{"path": "video000000\\u0000.jpg", "title": "Hello"}'),
+        ("long.jsonl", b'{"id": "' + b"A" * 5000 + b'", "path": "", "title": "Hello"}'),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_reported_and_the_others_are_imported(
+    database: Database, tmp_path: Path, name: str, bad: bytes
+) -> None:
+    if name.endswith(".csv"):
+        lines = [b"path,date,title", b"video000001.jpg,,Title 1", b"video000002.jpg,,Title 2", bad]
+    else:
+        good = (json.dumps({"path": f"video00000{n}.jpg", "title": f"Title {n}"}).encode() for n in (1, 2))
+        lines = [bad, *good]
+    assert counts(imported(database, tmp_path, name, b"\n".join(lines))) == (2, 0, 0, 1)
+    assert [row["title"] for row in pairs(database)] == ["Title 1", "Title 2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("all.jsonl", "no json\nat all\n"),
+        ("deep.json", "[" * 100_000),
+        ("utf-16.csv", "path,title\nvideo000000.jpg,Hello\n".encode("utf-16")),
+    ],
+)
+def test_a_file_without_a_row_that_can_be_read_is_refused(tmp_path: Path, name: str, content: str | bytes) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ImportFailed, match=name):
+        open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("semicolons.csv", "path;title\r\nvideo000000.jpg;Title, with a comma;;\r\n"),
+        ("transcripts.csv", f"path,transcript,title\nvideo000000.jpg,{'x' * 200_000},Title"),
+        ("url.csv", "path,title,id\nvideo000000.jpg,Title,https://youtu.be/dQw4w9WgXcQ?t=3\n"),
+        ("nan.json", '[{"path": "video000000.jpg", "title": "Title", "id": NaN, "channel": NaN, "date": NaN}]'),
+    ],
+)
+def test_a_table_as_other_programs_write_it_is_imported(
+    database: Database, tmp_path: Path, name: str, content: str
+) -> None:
+    assert counts(imported(database, tmp_path, name, content)) == (1, 0, 0, 0)
+    (pair,) = pairs(database)
+    assert pair["title"].startswith("Title")
+    assert (pair["video_id"] == "dQw4w9WgXcQ") == (name == "url.csv")
+    assert pair["video_id"] != "nan"
+
+
+def test_text_that_cannot_be_stored_is_replaced(database: Database, tmp_path: Path) -> None:
+    entry = {"path": "video000000.jpg", "title": "a\0b\ud800", "channel": "c\0", "tags": ["\0", "\udfff"]}
+    assert counts(imported(database, tmp_path, "odd.jsonl", json.dumps(entry))) == (1, 0, 0, 0)
+    assert [row["title"] for row in pairs(database)] == ["a\ufffdb\ufffd"]
+
+
+def test_a_channel_may_be_named_by_its_url(database: Database, tmp_path: Path) -> None:
+    names = (
+        "@Ours",
+        "https://www.youtube.com/@ours/videos",
+        "https://www.youtube.com/channel/UCBJycsmduvYEL83R_U4JriQ",
+    )
+    rows = [f"Title {n},video00000{n}.jpg,{name}" for n, name in enumerate(names)]
+    done = imported(database, tmp_path, "pairs.csv", "\n".join(["title,path,channel", *rows]))
+    assert counts(done) == (3, 0, 0, 0)
+    assert len(done.channels) == 2
+    assert "UCBJycsmduvYEL83R_U4JriQ" in done.channels
+
+
 def test_thumbnails_are_fetched_from_allowed_hosts_only(database: Database, tmp_path: Path) -> None:
     with StandIn(channel(2)) as server:
         base = f"http://{server.thumbnail_host}/vi"

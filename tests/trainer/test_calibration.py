@@ -135,6 +135,21 @@ def test_a_model_is_calibrated_once(store: Database, tiny_clip: Path, which: str
     assert n_kept(store) == kept
 
 
+def test_runs_with_equal_tensors_and_other_crop_modes_have_calibrations_of_their_own(
+    sqlite_database: Database, tiny_clip: Path
+) -> None:
+    """Training that changes nothing leaves both runs with the base model's tensors."""
+    fill(sqlite_database, 40)
+    found = []
+    for fit in ("crop", "squash"):
+        settings = TrainSettings(
+            model=str(tiny_clip), train="projection", negatives="random", device="cpu", epochs=1, lr=1e-30, fit=fit
+        )
+        run_id = train(sqlite_database, settings).run_id
+        found.append(calibration_of(sqlite_database, open_in_use(sqlite_database, str(run_id), "cpu")).calibration)
+    assert found[0].scale != found[1].scale
+
+
 def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_database: Database, tiny_clip: Path) -> None:
     fill(sqlite_database, 80)
     trained(sqlite_database, tiny_clip, "all")

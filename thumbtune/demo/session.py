@@ -15,6 +15,7 @@ from typing import Any
 
 from collector.sync import DEFAULT_MIN_DURATION_S
 from store.types import PICTURE_FORMATS
+from store.urls import sqlite_url
 from store.wording import counted
 from thumbtune.standin.catalogue import Catalogue, StandInVideo
 from thumbtune.standin.server import StandIn
@@ -82,7 +83,7 @@ class Session:
     @property
     def store_url(self) -> str:
         """The URL of the demo's store."""
-        return f"sqlite:///{self.folder / 'thumbtune.db'}"
+        return sqlite_url(self.folder / "thumbtune.db")
 
     def run(self, *arguments: str) -> None:
         """Run a thumbtune command in a separate process.

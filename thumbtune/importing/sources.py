@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
-import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +13,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from store.errors import StoreError
 from store.types import storable
+from store.video_links import video_id_in
+from thumbtune.importing.reading import BadRow, ImportFailed, read_entries
 
-__all__ = ["BadRow", "ImportFailed", "Row", "Source", "open_source"]
+__all__ = ["Row", "Source", "open_source"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -56,16 +56,6 @@ _OF_YOUTUBE = re.compile(
     r"/vi(?:_webp)?/([A-Za-z0-9_-]{11})/|(?:youtu\.be/|[?&]v=)([A-Za-z0-9_-]{11})(?![A-Za-z0-9_-])"
 )
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-class ImportFailed(StoreError):
-    """The source can't be read at all; the message says why, and which sources can be read."""
-
-    exit_code = 2
-
-
-class BadRow(Exception):
-    """A row can't be imported. The other rows are not affected."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +165,16 @@ class _Place:
 def _checked(place: _Place, files: list[Path]) -> Iterator[Row | tuple[str, BadRow]]:
     """Yield all rows. The first row's columns are checked now, so that a table without titles fails before any work."""
     rows = (row for file in files for row in _rows_of(place.folder, file))
-    first = next(rows, None)
-    if first is None:
+    first: list[tuple[str, Any, Path]] = []  # up to the first row that can be read
+    for row in rows:
+        first.append(row)
+        if not isinstance(row[1], BadRow):
+            break
+    if not first:
         raise ImportFailed(f"{files[0]} has no rows; name another file")
-    entry = first[1]
+    entry = first[-1][1]
+    if isinstance(entry, BadRow):
+        raise ImportFailed(f"{files[0]} has no row that can be read ({first[0][0]}: {first[0][1]}); repair the file")
     if not isinstance(entry, Mapping):
         raise ImportFailed(f"{files[0]} must be a list of objects, each with a title and a thumbnail")
     from_list = files[0].name == "videos.json"
@@ -190,7 +186,7 @@ def _checked(place: _Place, files: list[Path]) -> Iterator[Row | tuple[str, BadR
             )
 
     def each() -> Iterator[Row | tuple[str, BadRow]]:
-        for where, entry, base in itertools.chain([first], rows):
+        for where, entry, base in itertools.chain(first, rows):
             try:
                 yield _row(where, entry, base, place)
             except BadRow as bad:
@@ -205,40 +201,8 @@ def _rows_of(folder: Path, file: Path) -> Iterator[tuple[str, Any, Path]]:
         yield from _saved_dataset(file)
         return
     name = str(file.relative_to(folder)) if file.is_relative_to(folder) else file.name
-    try:
-        for number, entry in enumerate(_entries(file), start=1):
-            yield f"{name}, row {number}", entry, file.parent
-    except (OSError, ValueError, csv.Error) as error:
-        raise ImportFailed(f"{file} can't be read ({error}); repair the file") from error
-
-
-def _entries(file: Path) -> Iterator[Any]:
-    kind = file.suffix.lower()
-    if kind == ".parquet":
-        yield from _parquet(file)
-    elif kind == ".json":
-        entries = json.loads(file.read_text(encoding="utf-8-sig"))
-        if not isinstance(entries, list):
-            raise ValueError("it must be a list of objects")
-        yield from entries
-    else:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if kind == ".jsonl":
-                yield from (json.loads(line) for line in lines if line.strip())
-            else:
-                yield from csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",")
-
-
-def _parquet(file: Path) -> Iterator[dict[str, Any]]:
-    from pyarrow import ArrowException  # noqa: PLC0415 (slow to import)
-    from pyarrow.parquet import ParquetFile  # noqa: PLC0415
-
-    try:
-        with ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=64):
-                yield from batch.to_pylist()
-    except ArrowException as error:
-        raise ValueError(str(error)) from error
+    for number, entry in enumerate(read_entries(file, lambda entry: _column(entry, "title") is not None), start=1):
+        yield f"{name}, row {number}", entry, file.parent
 
 
 def _saved_dataset(folder: Path) -> Iterator[tuple[str, Any, Path]]:
@@ -263,22 +227,21 @@ def _column(entry: Mapping[str, Any], what: str) -> str | None:
 
 
 def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
+    if isinstance(entry, BadRow):
+        raise entry
     if not isinstance(entry, Mapping):
         raise BadRow(f"it must be an object, not {type(entry).__name__}")
-    values = {what: None if (name := _column(entry, what)) is None else entry[name] for what in COLUMNS}
-    values |= {what: storable(values[what]) for what in ("title", "channel", "tags")}
+    values = {what: None if (name := _column(entry, what)) is None else _given(entry[name]) for what in COLUMNS}
     title = values["title"]
     if not isinstance(title, str) or not title.strip():
         raise BadRow("it has no title")
-    id_ = _text(values["id"])
-    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
-        raise BadRow(f"the id {id_[:70]!r} has spaces or slashes, or is too long")
+    id_ = _id(values["id"])
     picture = _picture(values["picture"], id_, base, place.root)
     if id_ is None and isinstance(picture, str) and (found := _OF_YOUTUBE.search(picture)):
         id_ = found[1] or found[2]
     return Row(
         where,
-        title.strip(),
+        storable(title.strip()),
         picture,
         id_,
         _time(values["published"]),
@@ -298,8 +261,21 @@ def _key(picture: Path | bytes | str, place: _Place) -> bytes:
     return picture.encode("utf-8", "surrogateescape")
 
 
+def _given(value: Any) -> Any:
+    """Return a cell's value; None for NaN, which pandas writes for a missing value."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _id(value: Any) -> str | None:
+    text = _text(value)
+    id_ = text and (video_id_in(text) or text)
+    if id_ is not None and (len(id_) > 64 or not id_.isprintable() or re.search(r"[\s/\\]", id_)):
+        raise BadRow(f"the id {id_[:70]!r} has spaces or slashes, or is too long")
+    return id_
+
+
 def _text(value: Any) -> str | None:
-    return str(value).strip() or None if value is not None else None
+    return storable(str(value)).strip() or None if value is not None else None
 
 
 def _picture(value: Any, id_: str | None, base: Path, root: Path) -> Path | bytes | str:
@@ -307,26 +283,26 @@ def _picture(value: Any, id_: str | None, base: Path, root: Path) -> Path | byte
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return value
-    text = _text(value)
-    if text is None and id_ is not None:
+    text = None if value is None else str(value).strip()  # a file name may be any bytes, as surrogates
+    if not text and id_ is not None:
         found = _beside(base, id_)
         if found is None:
             raise BadRow(f"thumbnails/{id_}.jpg is missing")
         return found
-    if text is None:
+    if not text:
         raise BadRow("it has no thumbnail")
-    if text.startswith(("http://", "https://")):
-        return str(storable(text))
+    if text.lower().startswith(("http://", "https://")):
+        return storable(text)
     file = base / text
     try:
         # The list may come from an untrusted source, so only files in the source's folder are read.
         if not file.resolve().is_relative_to(root.resolve()):
-            raise BadRow(f"{text} is outside {root}")
-        is_file = file.is_file()
-    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
-        raise BadRow(f"{text[:60]!r} can't be the name of a file") from error
-    if not is_file:
-        raise BadRow(f"{text} is missing")
+            raise BadRow(f"{text[:70]} is outside {root}")
+        is_there = file.is_file()
+    except (OSError, RuntimeError, ValueError):  # no file name: too long, or with a NUL; or a loop of links
+        is_there = False
+    if not is_there:
+        raise BadRow(f"{text[:70]} is missing")
     return file
 
 
@@ -344,9 +320,9 @@ def _time(value: Any) -> datetime | None:
         return None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        raise BadRow(f"its date is {value!r}; write it like 2024-05-01T17:00:00Z") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRow(f"its date is {str(value)[:70]!r}; write it like 2024-05-01T17:00:00Z") from None
 
 
 def _seconds(value: Any) -> int | None:
@@ -364,4 +340,4 @@ def _seconds(value: Any) -> int | None:
 def _tags(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [tag.strip() for tag in value.split(",")]
-    return tuple(tag for tag in value if isinstance(tag, str) and tag) if isinstance(value, Iterable) else ()
+    return tuple(storable(tag) for tag in value if isinstance(tag, str) and tag) if isinstance(value, Iterable) else ()

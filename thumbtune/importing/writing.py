@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from collector.errors import PictureError
+from collector.errors import BadChannel, PictureError
 from collector.http import Http
 from collector.sync import DEFAULT_MIN_DURATION_S
 from collector.thumbnails import Thumbnails, check_picture
+from collector.youtube import parse_channel_name
 from store.db import Database
 from store.errors import NotFound
 from store.processes import this_process
@@ -44,7 +45,8 @@ from store.youtube import (
     record_pictures,
     save_channel,
 )
-from thumbtune.importing.sources import BadRow, Row, Source
+from thumbtune.importing.reading import BadRow
+from thumbtune.importing.sources import Row, Source
 from thumbtune.standin.catalogue import channel_id_from
 from thumbtune.standin.folder import duration_from, handle_from
 from thumbtune.stopping import run
@@ -218,6 +220,7 @@ class _Import:
         known = self._channels.get(name)
         if known is not None:
             return known
+        name, spelled = _without_url(name), name
         is_id = _CHANNEL_ID.fullmatch(name) is not None
         handle = None if is_id else name if name.startswith("@") else handle_from(name)
         id_ = name if is_id else (find_by_handle(session, handle) if handle else None) or channel_id_from(name)
@@ -236,7 +239,7 @@ class _Import:
                 now=self._now,
             )
             pause_channel(session, id_, self._now)
-        self._channels[name] = id_
+        self._channels[spelled] = id_
         self._done.channels.setdefault(id_, handle)
         if id_ not in self._runs:  # a channel may be spelled in several ways
             pid, start = this_process()
@@ -278,6 +281,14 @@ class _Import:
             for run_id in self._runs.values():
                 seconds = time.monotonic() - self._began
                 finish_sync(session, run_id, status, seconds=seconds, error=error, now=utc_now())
+
+
+def _without_url(name: str) -> str:
+    """Return the id, handle or name in a channel's URL; return any other name unchanged."""
+    try:
+        return parse_channel_name(name).value
+    except BadChannel:
+        return name
 
 
 def _batches(rows: Iterable[Row | tuple[str, BadRow]]) -> Iterator[list[Row | tuple[str, BadRow]]]:

@@ -54,12 +54,12 @@ def duration_from(video_id: str) -> int:
 
 def _entries(file: Path) -> list[Any]:
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FolderError(f"{file} is missing; it lists the channel's videos, as README.md, 'Try it', shows") from None
     except OSError as error:
         raise FolderError(f"{file} can't be read ({error.strerror}); check its permissions") from error
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError and far too deep a nesting
         raise FolderError(f"{file} is not valid JSON: {error}; repair it") from error
     if not isinstance(entries, list) or not entries:
         raise FolderError(f"{file} is not a list of one or more videos; README.md, 'Try it', shows the format")

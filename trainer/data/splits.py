@@ -60,17 +60,29 @@ def normalised(title: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-# Endings that mark a video as published again. Some of these words count only if they are separated from the title by
-# brackets, a dash or a colon: "the old clock, fixed" and "the old clock" are different videos.
-_APART = r"(?:\s*[(\[{|]\s*|\s+[–—-]\s+|:\s+)"
+# Marks of a video that was published again, before or after the title. Most count only if they are separated from the
+# title by brackets, a dash or a colon: "the old clock, fixed" and "the old clock" are different videos.
+_OPEN, _CLOSE = r"(\[{|【〔", r")\]}|】〕"
+_APART = rf"(?:\s*[{_OPEN}]\s*|\s+[–—-]\s+|:\s+)"
 _AGAIN = r"#?re-?\s?(?:upload|post)(?:ed)?"
 _MENDED = (
     r"re-?(?:issued?|master(?:ed)?|edit(?:ed)?)|(?:audio|sound|video)\s(?:fix(?:ed)?|corrected)"
     r"|fixed(?:\s(?:audio|sound|video))?|corrected|new\sversion|(?:full\s)?hd|uhd|4k|1080p|720p"
 )
-_ONCE_MORE = re.compile(rf"(?:{_APART}(?:{_AGAIN}|{_MENDED})|[\s,]+{_AGAIN})[\s)\]}}!.]*$")
+# Spanish, Portuguese, French, Italian, German, Turkish, Indonesian, Russian, Arabic, Japanese, Korean, Chinese.
+_ABROAD = (
+    r"re-?up|re-?subid[oa]|reenviad[oa]|ré-?upload(?:é|ée)?|remis\sen\sligne|ricaricat[oa]|(?:neu|erneut)\shochgeladen"
+    r"|(?:tekrar|yeniden)\syükleme|unggah\sulang|перезалив|[إا]عادة\sرفع|再(?:アップ(?:ロード)?|up|投稿|掲)|재업(?:로드)?"
+    r"|重新?上[传傳]|重[传傳]"
+)
+_MARK = rf"(?:{_AGAIN}|{_MENDED}|{_ABROAD})"
+_ONCE_MORE = re.compile(
+    rf"(?:{_APART}{_MARK}|[\s,]+{_AGAIN})[\s{_CLOSE}!.]*$"
+    rf"|^(?:[{_OPEN}]\s*{_MARK}\s*[{_CLOSE}]|{_AGAIN}(?:\s*:|\s+[|–—-]\s))[\s!.]*"
+)
 _PART = re.compile(
-    r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|vol|volume|ep|episode)\b\.? ?|#)(\d+|[ivx]+)[\s)\]}!.]*$"
+    r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|часть|vol|volume|ep|episode)(?:\b\.? ?|(?=\d))|#)"
+    r"(\d+|[ivx]+)[\s)\]}!.]*$"
 )
 # Symbols with a meaning, as in C#, C++, 50 %, @name and $5.
 _MEANT = frozenset("+#%@$&*=<>")
@@ -80,9 +92,9 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     """Reduce titles to keys, so that equivalent titles get equal keys.
 
     In addition to what `normalised` does, punctuation and symbols are replaced by spaces, except for symbols with a
-    meaning (as in C#), and endings that mark a video as published again are removed, such as "(re-upload)" and "HD".
-    A part number such as "part 2" is removed if there are at most two parts. Three or more parts are a series of
-    different videos.
+    meaning (as in C#), and marks of a video that was published again are removed, such as "(re-upload)" and "HD".
+    A part number such as "part 2" is removed if there are no other parts than 1 and 2. Higher numbers belong to a
+    series of different videos, even if the store has only one or two of them, such as episodes 12 and 13.
 
     Returns:
         {title as given: key}.
@@ -103,13 +115,13 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for title, text in bare.items():
         stem = stems.get(text, text)
-        chosen = stem if stem == text or len(parts[stem]) <= 2 else text
+        chosen = stem if stem == text or parts[stem] <= {"1", "2"} else text
         keys[title] = _words(chosen) or normalised(title)
     return keys
 
 
 def _bare(text: str) -> str:
-    """A normalised title without the endings that mark it as published again; never empty."""
+    """A normalised title without marks that it was published again; never empty."""
     while True:
         shorter = _ONCE_MORE.sub("", text)
         if shorter == text or not _words(shorter):

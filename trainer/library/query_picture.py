@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from PIL import Image
 
 from store.db import Database
 from store.training import find_video
-from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
+from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS, storable
+from store.video_links import video_id_in
 from trainer.data import StoredPictures, displayed, shortened
 from trainer.errors import BadSetting
 
@@ -63,7 +63,7 @@ def open_picture(database: Database, name: str) -> QueryPicture:
         BadPicture: the stored thumbnail can't be decoded.
     """
     path = Path(name)
-    video_id = id_in(name)
+    video_id = video_id_in(name) or name
     try:
         # An empty path would mean the current folder.
         is_there = bool(name) and path.exists()
@@ -81,18 +81,6 @@ def open_picture(database: Database, name: str) -> QueryPicture:
     raise BadSetting(f"{name!r} is neither a file nor a video in the store; check the path or the video id")
 
 
-_LINK = re.compile(
-    r"(?:https?://)?(?:(?:www\.|m\.|music\.)?youtube(?:-nocookie)?\.com/"
-    r"(?:watch\?(?:[^#]*&)?v=|(?:shorts|live|embed|v)/)|youtu\.be/)([A-Za-z0-9_-]{11})(?:[?&#/].*)?"
-)
-
-
-def id_in(name: str) -> str:
-    """Return the video id in a YouTube URL; return any other text unchanged."""
-    found = _LINK.fullmatch(name.strip())
-    return name if found is None else found[1]
-
-
 def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
     """Read and decode the current thumbnail of a video; None if the store has no such video.
 
@@ -101,18 +89,13 @@ def stored_picture(database: Database, video_id: str) -> QueryPicture | None:
         BadPicture: the thumbnail can't be decoded.
     """
     with database.read() as session:
-        video = find_video(session, video_id) if _can_be_asked(video_id) else None
+        video = find_video(session, video_id) if storable(video_id) == video_id else None
     if video is None:
         return None
     title, digest = video
     if digest is None:
         raise BadSetting(f"video {video_id} has no thumbnail in the store yet; run 'thumbtune sync', or use a file")
     return QueryPicture(video_id, digest, StoredPictures(database).load([digest])[0], video_id, title)
-
-
-def _can_be_asked(name: str) -> bool:
-    """Whether a database accepts this text: PostgreSQL refuses NUL, and both databases refuse invalid Unicode."""
-    return "\0" not in name and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _from_file(path: Path, name: str) -> QueryPicture:
