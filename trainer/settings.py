@@ -133,7 +133,12 @@ class Place:
             )
         except ValueError as error:
             raise BadSetting("RANK, WORLD_SIZE and LOCAL_RANK must be numbers; start with torchrun") from error
-        return None if place.processes < 2 else place
+        if not 0 <= place.rank < place.processes or place.local < 0:
+            raise BadSetting(
+                f"RANK {place.rank} (LOCAL_RANK {place.local}) is not the number of one of WORLD_SIZE "
+                f"{place.processes} processes, which count from 0; start with torchrun"
+            )
+        return None if place.processes == 1 else place
 
 
 @dataclass(frozen=True)

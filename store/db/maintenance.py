@@ -72,6 +72,9 @@ def check(database: Database) -> Iterator[Check]:
             number += 1
             if problem is not None:
                 damaged[sha256] = problem
+        with database.read() as later:  # since the first session began, another process may have moved or mended some
+            again = damaged_pictures(later, damaged)
+            damaged = {sha256: problem for sha256, problem in again if problem is not None}
         yield Check("pictures", tuple(damaged.values()), counted(number, "digest"), tuple(damaged))
         for at in places(session):
             count = sum(len(page) for page in orphans(session, at))

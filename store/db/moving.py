@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from store.db.database import Database
-from store.db.picture_files import places, read_files, use_place
+from store.db.database import Database, PicturesAt
+from store.db.picture_files import places, put_files, read_files, require_place, use_place
 from store.db.places import open_place
 from store.errors import PicturesUnavailable
 from store.tables import Picture, PicturePlace
@@ -39,24 +39,27 @@ class Moved:
     kept: tuple[str, ...]
 
 
-def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -> Moved:
+def move_pictures(database: Database, url: str | None, phase: Phase = unshown, *, keep_files: bool = False) -> Moved:
     """Move all thumbnails to a place; new thumbnails go there as soon as the move starts.
 
     Each batch is written to the new place before its rows change, so that every thumbnail can be read at any time.
     Files in the old place are deleted once no row refers to them. Files that the new place already has are not written
-    again if they come from another place, so that a folder that was moved by other means can be put into use.
+    again if they come from another place, so that a folder that was moved by other means can be put into use. A move
+    that begins during another one ends that one.
 
     Args:
         database: an open store.
         url: see `place_url`; None for the database.
         phase: shows the progress.
+        keep_files: leave the files in the old place, because another copy of the store uses them.
 
     Raises:
-        PicturesUnavailable: a place can't be used; what was moved stays moved.
+        PicturesUnavailable: a place can't be used, or another move has begun; what was moved stays moved.
         StoreError: the database failed.
     """
     database = use_place(database, url)
-    target = None if database.pictures is None else database.pictures.id
+    at = database.pictures
+    target = None if at is None else at.id
     elsewhere = Picture.place_id.is_not(None) if target is None else Picture.place_id.is_distinct_from(target)
     with database.read() as session:
         # Counted by indexes: SQLite would read each thumbnail to find its place.
@@ -68,11 +71,11 @@ def move_pictures(database: Database, url: str | None, phase: Phase = unshown) -
     moved = 0
     with phase(f"Moving thumbnails to {url or 'the database'}", total) as count:
         for batch in _batches(database, elsewhere):
-            files, damaged = _sound_files(database, batch, target)
+            files, damaged = _sound_files(database, batch, at)
             unsound += damaged
             moved += _move(database, target, files)
             count(len(batch))
-    return Moved(moved, tuple(unsound), tuple(_clean(database, target)))
+    return Moved(moved, tuple(unsound), tuple(_clean(database, keep_files=keep_files)))
 
 
 def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[list[Row[str, int, int | None]]]:
@@ -96,19 +99,17 @@ def _batches(database: Database, elsewhere: ColumnElement[bool]) -> Iterator[lis
 
 
 def _sound_files(
-    database: Database, batch: list[Row[str, int, int | None]], target: int | None
+    database: Database, batch: list[Row[str, int, int | None]], at: PicturesAt | None
 ) -> tuple[dict[str, bytes], list[str]]:
     """Write the files of a batch to the target. Return {digest: content}, and the digests that can't be read."""
     found: dict[str, bytes] = {}
+    if at is not None:
+        outside = [row.sha256 for row in batch if row.place_id is not None]
+        found = _verified(open_place(at.url).get_many(outside, at.mark))
+    to_move = [row.sha256 for row in batch if row.sha256 not in found]
     with database.read() as session:
-        if target is not None:
-            at = session.get_one(PicturePlace, target)
-            outside = [row.sha256 for row in batch if row.place_id is not None]
-            found = _verified(open_place(at.url).get_many(outside, at.mark))
-        to_move = [row.sha256 for row in batch if row.sha256 not in found]
         read = _verified(read_files(session, to_move))
-        if target is not None:
-            open_place(at.url).put_many(read)
+    put_files(database, read)
     found |= read
     return found, [row.sha256 for row in batch if row.sha256 not in found]
 
@@ -128,26 +129,54 @@ def _move(database: Database, target: int | None, files: dict[str, bytes]) -> in
     )
     rows = [{"digest": sha256, "content": b"" if target is not None else files[sha256]} for sha256 in sorted(files)]
     with database.write() as session:
+        require_place(session, target)
         return session.connection().execute(statement, rows).rowcount
 
 
-def _clean(database: Database, target: int | None) -> Iterator[str]:
-    """Delete the files and rows of places that no thumbnail refers to any more; yield the URLs of unreachable ones."""
-    with database.read() as session:
-        old = [at for at in places(session) if at.id != target and not _holds(session, at)]
-    for at in old:
-        place = open_place(at.url)
-        try:
-            place.require(at.mark)
-            for page in place.listed():
-                place.delete_names([one.name for one in page])
-            place.release()
-        except PicturesUnavailable:
-            yield at.url
+def _clean(database: Database, *, keep_files: bool) -> Iterator[str]:
+    """Delete the files and rows of places that are no longer used; yield the URLs of those that can't be reached."""
+    with database.write() as session:
+        known = places(session)
+        used = [at for at in known if _is_used(session, at)]
+    for at in known:
+        if at in used:
+            continue
+        reached = keep_files or _try_to_empty(database, at, used)
         with database.write() as session:
-            if not _holds(session, at):  # another process may have written there meanwhile
+            if not _is_used(session, at):
                 session.execute(delete(PicturePlace).where(PicturePlace.id == at.id))
+        if not reached:
+            yield at.url
 
 
-def _holds(session: Session, at: PicturePlace) -> bool:
-    return session.scalar(select(Picture.sha256).where(Picture.place_id == at.id).limit(1)) is not None
+def _try_to_empty(database: Database, at: PicturePlace, used: list[PicturePlace]) -> bool:
+    """Empty a place, unless it is also one of the used places. Return whether it could be reached."""
+    try:
+        open_place(at.url).require(at.mark)
+        # Two URLs can name one folder: by a link, a mount, or %20 and a space.
+        if not any(open_place(at.url).has_files_of(open_place(other.url), other.mark) for other in used):
+            _empty(database, at)
+    except PicturesUnavailable:
+        return False
+    return True
+
+
+def _empty(database: Database, at: PicturePlace) -> None:
+    """Delete a place's files and mark. Each transaction keeps another move from using the place meanwhile."""
+    place = open_place(at.url)
+    for page in place.listed():
+        with database.write() as session:
+            if _is_used(session, at):
+                return
+            place.delete_names([one.name for one in page])
+    with database.write() as session:
+        if not _is_used(session, at):
+            place.release()
+
+
+def _is_used(session: Session, at: PicturePlace) -> bool:
+    """Whether new thumbnails go to the place, or any is there."""
+    is_current = session.scalar(select(PicturePlace.is_current).where(PicturePlace.id == at.id).with_for_update())
+    return (
+        bool(is_current) or session.scalar(select(Picture.sha256).where(Picture.place_id == at.id).limit(1)) is not None
+    )

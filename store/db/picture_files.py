@@ -158,30 +158,39 @@ def put_files(database: Database, files: Mapping[str, bytes]) -> int | None:
     return database.pictures.id
 
 
-def require_place(session: Session, place_id: int) -> None:
+def require_place(session: Session, place_id: int | None) -> None:
     """Check that new thumbnails still go to this place. Call it in the transaction that writes their rows.
+
+    Args:
+        session: a session in a write transaction.
+        place_id: None for the database.
 
     Raises:
         PicturesUnavailable: since the store was opened, a move to another place has begun.
     """
-    current = select(PicturePlace.id).where(PicturePlace.id == place_id, PicturePlace.is_current)
-    if session.scalar(current.with_for_update(read=True)) is None:
+    current = select(PicturePlace.id).where(PicturePlace.is_current)
+    if session.scalar(current.with_for_update(read=True)) != place_id:
         raise PicturesUnavailable("the store's thumbnails were moved meanwhile; start the command again")
 
 
-def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> None:
+def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> int:
     """Delete {url: digests} of thumbnails whose rows were deleted, unless a new row refers to them.
+
+    Returns the number of deleted files.
 
     A sync that stores the same thumbnail at the same time may lose it; `db check` finds it, and it is fetched again.
 
     Raises:
         PicturesUnavailable: the folder or bucket can't be written now.
     """
+    deleted = 0
     for url, digests in files.items():
         for batch in batches(sorted(digests)):
             with database.read() as session:
                 known = set(session.scalars(select(Picture.sha256).where(Picture.sha256.in_(batch))))
             open_place(url).delete_many(set(batch) - known)
+            deleted += len(set(batch) - known)
+    return deleted
 
 
 def orphans(session: Session, at: PicturePlace) -> Iterator[list[Listed]]:
@@ -207,9 +216,10 @@ def delete_orphans(database: Database, now: datetime) -> int:
         for at in places(session):
             for page in orphans(session, at):
                 old = [one for one in page if now - one.written_at > _NEW]
-                delete_files(database, {at.url: {one.sha256 for one in old if one.sha256}})
-                open_place(at.url).delete_names([one.name for one in old if not one.sha256])
-                deleted += len(old)
+                deleted += delete_files(database, {at.url: {one.sha256 for one in old if one.sha256}})
+                partial = [one.name for one in old if not one.sha256]
+                open_place(at.url).delete_names(partial)
+                deleted += len(partial)
     return deleted
 
 
@@ -286,4 +296,5 @@ def use_place(database: Database, url: str | None) -> Database:
         raise
     with database.write() as session:
         session.execute(update(PicturePlace).values(is_current=PicturePlace.id == id_))
+        require_place(session, id_)  # an earlier move, which has just ended, may have deleted the row
     return replace(database, pictures=PicturesAt(id_, url, mark))

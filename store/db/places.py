@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,6 +41,7 @@ RETRY_FOR = timedelta(seconds=30)
 With the last request, this is less than the minute for which other processes wait for the store's lock: a refresh
 checks thumbnails while it holds the lock."""
 
+_FOLDER = re.compile("[0-9a-f]{2}")
 _FILE = re.compile(r"[0-9a-f]{2}/((?P<whole>[0-9a-f]{64})|\.[0-9a-f]{64}\.[0-9a-f]{8}\.partial)")
 
 
@@ -127,6 +129,19 @@ class Place(ABC):
                 "check that the folder is mounted, or the bucket and prefix"
             )
 
+    def has_files_of(self, other: Place, mark: str) -> bool:
+        """Whether this is the same folder or prefix as another place of the store under another URL.
+
+        Writes a temporary file to the other place, whose mark is checked.
+        """
+        other.require(mark)
+        name = f"{MARK}.{uuid.uuid4().hex}"
+        other._put(name, b"temporary")
+        try:
+            return self._get(name) is not None
+        finally:
+            other._delete(name)
+
     def release(self) -> None:
         """Delete the mark."""
         self._delete(MARK)
@@ -187,9 +202,9 @@ class _Folder(Place):
     def _pages(self) -> Iterator[list[tuple[str, int, datetime]]]:
         with self._errors("read"):
             for folder in sorted(self._path.iterdir()):
-                if folder.is_dir():
-                    files = [(f"{folder.name}/{file.name}", file.stat()) for file in folder.iterdir() if file.is_file()]
-                    yield [(name, of.st_size, datetime.fromtimestamp(of.st_mtime, UTC)) for name, of in files]
+                # Not others, such as lost+found, which only root may read.
+                if _FOLDER.fullmatch(folder.name) and folder.is_dir():
+                    yield [(f"{folder.name}/{name}", size, written_at) for name, size, written_at in _files(folder)]
 
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:
@@ -200,6 +215,17 @@ class _Folder(Place):
                 f"the thumbnails' folder {self._path} can't be {done} ({error.strerror or error}); check the folder "
                 "and its disk"
             ) from error
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, datetime]]:
+    """Yield (name, size, time) of a folder's files, except those that are deleted or renamed meanwhile."""
+    for file in folder.iterdir():
+        try:
+            of = file.stat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(of.st_mode):
+            yield file.name, of.st_size, datetime.fromtimestamp(of.st_mtime, UTC)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -346,6 +372,11 @@ def _advice(error: Exception) -> str:
     return "check the network and the object store, and run the command again"
 
 
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_NO_NAMES = {"", ".", ".."}
+"""Parts of a prefix that obstore refuses."""
+
+
 def place_url(text: str) -> str | None:
     """Check and normalise the value of THUMBTUNE_PICTURES; None for the database.
 
@@ -366,9 +397,11 @@ def place_url(text: str) -> str | None:
             "the URL of the thumbnails has a user name or parameters; write s3://BUCKET/PREFIX only, and give the "
             "credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
-    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and parts.path.strip("/")
-    is_bucket = parts.scheme == "s3" and parts.netloc and ":" not in parts.netloc
-    if not is_folder and not is_bucket:
+    path = parts.path.strip("/")
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and path
+    is_prefix = not path or _NO_NAMES.isdisjoint(path.split("/"))
+    is_bucket = parts.scheme == "s3" and _BUCKET.fullmatch(parts.netloc) and is_prefix
+    if "\0" in unquote(path) or (not is_folder and not is_bucket):
         raise BadPicturesUrl(f"{shown_url(text)!r} is not a place for thumbnails; {advice}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from store.db import Database, check, expect_pictures, move_pictures, open_database, unsound
+from store.db import Database, check, copy_store, expect_pictures, move_pictures, open_database, unsound
 from store.db.damage import damaged_pictures
-from store.db.picture_files import delete_orphans, places
+from store.db.picture_files import delete_orphans, places, use_place
 from store.db.places import MARK, open_place
 from store.db.places import place_url as checked
 from store.errors import BadPicturesUrl, NotFound, PictureDamaged, PicturesUnavailable
@@ -24,6 +28,7 @@ from store.types import utc_now
 from store.youtube import mark_lost, picture_file
 from tests.object_store import SECRET, ObjectStore, folder_url
 from tests.store.builders import add_channel, add_video
+from tests.store.test_read_only import as_user
 
 FILES = {hashlib.sha256(content).hexdigest(): content for content in (b"picture %d" % n * (n + 1) for n in range(9))}
 DIGESTS = sorted(FILES)
@@ -94,6 +99,103 @@ def test_a_folder_moved_by_other_means_can_be_used(sqlite_database: Database, tm
     moved = move_pictures(sqlite_database, folder_url(new))
     assert (moved.moved, moved.unsound, moved.kept) == (len(FILES), (), (folder_url(old),))
     assert stored(sqlite_database) == FILES
+
+
+@pytest.mark.parametrize("alias", ["with space", "link", ".//with%20space"])
+def test_a_move_to_the_same_folder_under_another_url_deletes_nothing(
+    sqlite_database: Database, tmp_path: Path, alias: str
+) -> None:
+    fill(sqlite_database, FILES)
+    (tmp_path / "with space").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "with space")
+    move_pictures(sqlite_database, f"file://{tmp_path}/with%20space")
+    move_pictures(sqlite_database, f"file://{tmp_path}/{alias}")
+    assert stored(sqlite_database) == FILES
+    with sqlite_database.read() as session:
+        assert [at.url for at in places(session)] == [f"file://{tmp_path}/{alias}"]
+    assert problems(sqlite_database) == []
+    names = {file.name for file in (tmp_path / "with space").rglob("*") if file.is_file()}
+    assert names == {MARK, *FILES}
+
+
+def test_a_move_to_the_same_prefix_under_another_url_deletes_nothing(
+    sqlite_database: Database, bucket: ObjectStore
+) -> None:
+    fill(sqlite_database, FILES)
+    move_pictures(sqlite_database, bucket.url)
+    move_pictures(sqlite_database, bucket.url.replace("/some", "//some"))
+    assert stored(sqlite_database) == FILES
+
+
+def test_a_second_move_ends_the_first(database: Database, tmp_path: Path) -> None:
+    first, second = folder_url(tmp_path / "first"), folder_url(tmp_path / "second")
+    fill(database, FILES)
+
+    @contextmanager
+    def overtaken(_work: str, _items: int | None) -> Iterator[Callable[[int], None]]:
+        use_place(database, second)
+        yield lambda _n: None
+
+    with pytest.raises(PicturesUnavailable):
+        move_pictures(database, first, overtaken)
+    assert count_outside(database) == 0
+    assert move_pictures(database, second).moved == len(FILES)
+    assert (stored(database), listed(first)) == (FILES, set())
+
+
+def test_a_move_does_not_empty_the_place_that_a_later_move_uses(database: Database, tmp_path: Path) -> None:
+    old, new = folder_url(tmp_path / "old"), folder_url(tmp_path / "new")
+    fill(database, FILES)
+    move_pictures(database, old)
+
+    @contextmanager
+    def overtaken(_work: str, _items: int | None) -> Iterator[Callable[[int], None]]:
+        yield lambda _n: None
+        write(use_place(database, old).pictures.url, FILES)  # type: ignore[union-attr]
+
+    assert move_pictures(database, new, overtaken).kept == ()
+    assert listed(old) == set(FILES)
+    assert move_pictures(database, old).moved == len(FILES)
+    assert stored(database) == FILES
+
+
+def test_a_copy_of_a_store_can_leave_the_files_to_the_original(database: Database, tmp_path: Path) -> None:
+    old, new = folder_url(tmp_path / "old"), folder_url(tmp_path / "new")
+    fill(database, FILES)
+    move_pictures(database, old)
+    with open_database(f"sqlite:///{tmp_path / 'copy.db'}") as copied:
+        copy_store(database, copied)
+        move_pictures(copied, new, keep_files=True)
+        assert (stored(copied), problems(copied)) == (FILES, [])
+        with copied.read() as session:
+            assert [at.url for at in places(session)] == [new]
+    assert (stored(database), problems(database)) == (FILES, [])
+
+
+def test_a_move_during_a_check_is_no_damage(database: Database, tmp_path: Path) -> None:
+    old, new = folder_url(tmp_path / "old"), folder_url(tmp_path / "new")
+    fill(database, FILES)
+    move_pictures(database, old)
+    checks = check(database)
+    next(checks)  # it reads the store's state before the move
+    move_pictures(database, new)
+    with database.read() as session:
+        open_place(old).claim(places(session)[0].mark)  # the move deletes it last
+    assert [result.problems for result in checks if result.name == "pictures"] == [()]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
+def test_a_folder_may_contain_folders_that_can_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "disk")
+        (place / "lost+found").mkdir(parents=True, mode=0)
+        write(folder_url(place), FILES)
+        Path(folder).chmod(0o755)
+
+        def list_all() -> None:
+            assert listed(folder_url(place)) == set(FILES)
+
+        as_user(list_all)
 
 
 def test_lost_and_truncated_files_are_found_and_due_again(filled: Database, place_url: str) -> None:
@@ -199,6 +301,10 @@ def test_the_store_records_the_place_of_its_thumbnails(store_url: str, place_url
         "relative/folder",
         "https://bucket.s3.amazonaws.com",
         "http://[",
+        "file:///folder/%00",
+        "s3://a bucket/prefix",
+        "s3://bucket/a//b",
+        "s3://bucket/../b",
     ],
 )
 def test_a_bad_url_is_refused_without_its_secrets(url: str) -> None:

@@ -188,6 +188,13 @@ def test_processes_that_do_not_agree_or_are_missing_are_refused(other: str | Non
         require_same(store, Place(0, 2, 0), timedelta(seconds=0.1))
 
 
+@pytest.mark.parametrize(("rank", "world", "local"), [(2, 2, 0), (-1, 2, 0), (0, 0, 0), (0, -5, 0), (1, 2, -1)])
+def test_numbers_that_no_process_has_are_refused(rank: int, world: int, local: int) -> None:
+    numbers = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(local)}
+    with pytest.raises(BadSetting):
+        Place.of({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", **numbers})
+
+
 def test_a_batch_has_a_row_for_each_process() -> None:
     member = _Process(this_machine(), *this_process())
     require_processes(TrainSettings(train="all", batch_size=3), Group([member] * 3))

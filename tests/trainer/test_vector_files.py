@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,13 @@ def test_rows_are_read_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert kept[rows[:0]].shape == (0, 24)
     assert (len(kept), kept.shape) == (100, (100, 24))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, offset: write(file, memoryview(data).cast("B")[:101], offset))
+    vectors = drawn(100, 24)
+    assert np.array_equal(in_file(tmp_path, vectors, 0)[np.arange(100)], vectors)
 
 
 @pytest.mark.parametrize("mined", [True, False])

@@ -148,9 +148,10 @@ def _repaired(app: App) -> tuple[list[Repair], bool]:
 
 @db.command("move-pictures", short_help="Move all thumbnails into the database, a folder or a bucket.")
 @click.argument("place", metavar="database|file:///DIR|s3://BUCKET/PREFIX")
+@click.option("--keep-files", is_flag=True, help="Leave the files in the old place, for another copy of the store.")
 @json_option
 @click.pass_obj
-def move_command(app: App, place: str, as_json: bool) -> int:
+def move_command(app: App, place: str, keep_files: bool, as_json: bool) -> int:
     """Move all thumbnails into the database, a folder, or a bucket of S3 or a compatible object store.
 
     New thumbnails go there as soon as the move starts. To continue an interrupted move, run the same command again.
@@ -162,7 +163,7 @@ def move_command(app: App, place: str, as_json: bool) -> int:
     url = place_url(place)
     # Not `app.open_database`: while the thumbnails move, THUMBTUNE_PICTURES names the old or the new place.
     with open_database(app.db_url, create=False) as database:
-        done = move_pictures(database, url, app.console.phase)
+        done = move_pictures(database, url, app.console.phase, keep_files=keep_files)
         name = url or "the database"
         app.console.say(f"{counted(done.moved, 'thumbnail')} moved to {name}")
         for sha256 in done.unsound:
@@ -266,7 +267,7 @@ def copy_command(app: App, store: str, as_json: bool) -> None:
     if outside:
         app.console.note(
             f"note: both stores' thumbnails are in {outside} and were not copied; delete one of the stores, or run "
-            "'thumbtune db move-pictures' on the copy before writing to either"
+            "'thumbtune db move-pictures --keep-files' on the copy before writing to either"
         )
 
 

@@ -52,7 +52,10 @@ class VectorFile:
         Raises:
             OSError: the disk is full.
         """
-        os.pwrite(self._file.fileno(), np.ascontiguousarray(vectors, np.float32).data, row * self._row_bytes)
+        rest, offset = np.ascontiguousarray(vectors, np.float32).data.cast("B"), row * self._row_bytes
+        while rest:  # a write that fills the disk is short, and only the next one fails
+            written = os.pwrite(self._file.fileno(), rest, offset)
+            rest, offset = rest[written:], offset + written
 
     def __getitem__(self, rows: NDArray[np.intp]) -> Vectors:
         """Return rows by their numbers, (k, width). They are read in the file's order."""
