@@ -103,6 +103,8 @@ def open_source(source: str) -> Source:
     Raises:
         ImportFailed: the source is of another kind, can't be read, or has no title or picture column.
     """
+    if not source.strip():
+        raise ImportFailed("SOURCE is empty; name a file or a folder, or '.' for the current folder")
     path = Path(source)
     if path.is_dir():
         name = path.resolve().name

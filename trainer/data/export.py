@@ -106,7 +106,7 @@ def export_dataset(
         known = channel_titles(session)
     channel_ids = tuple(channel_id(name, known) for name in channels)
     progress = progress or Silent()
-    chosen = snapshot_id or _chosen(database, run_id, channel_ids, progress)
+    chosen = _chosen(database, run_id, channel_ids, progress) if snapshot_id is None else snapshot_id
     with quiet_libraries(), can_save(folder):
         sources = _sources(database, chosen, channel_ids)
         if not sources:
