@@ -33,7 +33,8 @@ def encode(folder: Path, *, quick: bool = False) -> list[Row]:
     """Return the rows of this part; with `quick`, only the row of a lost machine."""
     with postgres() as url, open_database(url) as database:
         if quick:
-            return [_lost(database, n=96, times=1)]
+            # The second time begins when the cluster still lists the lost machine.
+            return [_lost(database, n=64, times=2)]
         # Later calls only add videos to the channel.
         return [*_rates(database, folder), _lost(database, n=500, times=10), _through_the_command(database)]
 

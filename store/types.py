@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import JSON, ColumnElement, DateTime, Dialect, or_
 from sqlalchemy.dialects.postgresql import JSONB
@@ -30,6 +30,8 @@ __all__ = [
     "unshown",
     "utc_now",
 ]
+
+T = TypeVar("T")
 
 Phase = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Shows progress: called with a description and a number of items, it yields a function that counts them."""
@@ -59,8 +61,8 @@ DECODER_ERRORS = (
 )
 """Exceptions that decoders raise for damaged or hostile bytes, in addition to Pillow's own errors."""
 
+# NUL (PostgreSQL) and lone surrogates (they have no UTF-8 form).
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
 _LARGEST_ID = 2**31 - 1
 """The largest value of PostgreSQL's `integer`. SQLite allows larger ids, but assigns them from 1 upwards."""
 
@@ -104,9 +106,23 @@ def json_type() -> TypeEngine[Any]:
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
-def storable(text: str) -> str:
-    """Replace what a database can't store as text by U+FFFD: NUL (PostgreSQL) and lone surrogates (no UTF-8 form)."""
-    return _UNSTORABLE.sub("\ufffd", text)
+def storable(value: T) -> T:
+    """Return a value, with U+FFFD for each character in its strings that a database can't store.
+
+    Args:
+        value: a string, or lists and dictionaries that contain strings. Other values are returned as they are.
+    """
+    return cast("T", _storable(value))
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
 
 
 def utc_now() -> datetime:

@@ -208,7 +208,12 @@ def cli(ctx: click.Context, db_url: str | None, debug: bool, quiet: bool, verbos
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code; without `--debug`, never print a traceback."""
+    """Run the command line and exit with its code; without `--debug`, never print a traceback.
+
+    Args:
+        arguments: the command's. None: those of the process, which then ends although its threads still run.
+    """
+    owns_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_closed_streams()
     code = None
@@ -224,7 +229,8 @@ def main(arguments: list[str] | None = None) -> None:
     _reader_is_gone()
     # An interrupt inside of another `exec` of a text makes `python -m` end with 130, although it was handled.
     exec("")  # noqa: S102
-    interrupts.exit_within(interrupts.THREADS_S, code)
+    if owns_process:
+        interrupts.exit_within(interrupts.THREADS_S, code)
     sys.exit(code)
 
 

@@ -51,20 +51,19 @@ class LargeDecoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
 
-    def decoded_size(self, data: bytes, header: Header) -> tuple[int, int]:
-        """Run `decode.decoded_size` in a child process.
+    def decode_whole(self, data: bytes, header: Header) -> None:
+        """Run `decode.decode_whole` in a child process.
 
         Raises:
             PictureError: the image can't be decoded, takes more than `decode.MAX_CPU_S` of CPU time, or `close` was
                 called.
         """
         # Run by path with -P, so that the script imports neither this package nor files in the current folder.
-        command = [sys.executable, "-P", decode.__file__, header.format, "scalable" if header.scalable else "as-is"]
+        options = [header.format, *map(str, header.size), "scalable" if header.scalable else "as-is"]
         with self._one_at_a_time:
-            code, answer = self._run(command, data)
+            code, answer = self._run([sys.executable, "-P", decode.__file__, *options], data)
         if code == 0:
-            width, height = answer.split()
-            return int(width), int(height)
+            return
         if code < 0:
             answer = f"the decoder was ended by {signal.Signals(-code).name}"
         raise PictureError(f"can't be decoded ({answer})")
@@ -120,14 +119,12 @@ def check_picture(data: bytes, large: LargeDecoder | None = None) -> CheckedPict
         )
     try:
         if pixels * header.bytes_a_pixel > LARGE_BYTES:
-            size = (large or LargeDecoder()).decoded_size(data, header)
+            (large or LargeDecoder()).decode_whole(data, header)
         else:
-            size = decode.decoded_size(data, header.format, scalable=header.scalable)
+            decode.decode_whole(data, header.format, header.size, scalable=header.scalable)
     except (*DECODER_ERRORS, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"can't be decoded ({error})") from error
-    if size != (header.width, header.height):
-        raise PictureError("can't be decoded (its headers are inconsistent)")
-    return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *size)
+    return CheckedPicture(hashlib.sha256(data).hexdigest(), f"image/{header.format.lower()}", *header.size)
 
 
 def is_quick(data: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Decodes an image completely and discards the pixels. Also a script that reads the image from standard input.
 
-The script imports only Pillow, so that it starts in less than 0.1 s. It prints the width and height, or prints the
-error and exits with code 1.
+The script imports only Pillow, so that it starts in less than 0.1 s. It prints the error, if there is one, and exits
+with code 1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 
 from PIL import Image, PngImagePlugin
 
-__all__ = ["MAX_CPU_S", "decoded_size", "set_up_pillow"]
+__all__ = ["MAX_CPU_S", "decode_whole", "set_up_pillow"]
 
 MAX_CPU_S = 20
 """The CPU time limit of a child process: forty times the time for the largest usual image."""
@@ -21,25 +21,28 @@ _MAX_DATA_BYTES = 512 << 20
 _TEXT_BYTES = 4 << 20
 
 
-def decoded_size(data: bytes, form: str, *, scalable: bool) -> tuple[int, int]:
-    """Decode an image and return its width and height in pixels; only the first frame of an animation.
+def decode_whole(data: bytes, form: str, size: tuple[int, int], *, scalable: bool) -> None:
+    """Decode an image; only the first frame of an animation.
 
     Args:
         data: the file's bytes.
         form: Pillow's name of the format.
+        size: the width and height in pixels that were checked against the limits. If the decoder finds another size,
+            as in a PNG with two headers, it must not allocate the pixels.
         scalable: read the whole file, but decode to an eighth of the width and height: half the time, 1/64 of the
             memory.
 
     Raises:
-        Exception: the file is truncated, damaged, or in another format; see `store.types.DECODER_ERRORS`.
+        Exception: the file is truncated, damaged, in another format, or of another size; see
+            `store.types.DECODER_ERRORS`.
     """
     with Image.open(io.BytesIO(data), formats=[form]) as picture:
-        size = picture.size
+        if picture.size != size:
+            raise ValueError("its headers are inconsistent")
         if scalable:
             # Not in grey: libjpeg would skip the colour components, and miss errors in their sampling.
             picture.draft("RGB", (max(1, size[0] // 8), max(1, size[1] // 8)))
         picture.load()
-        return size
 
 
 def set_up_pillow() -> None:
@@ -66,13 +69,12 @@ def _bound_this_process() -> None:
 def _main() -> int:
     _bound_this_process()
     set_up_pillow()
-    form, scalable = sys.argv[1:]
+    form, width, height, scalable = sys.argv[1:]
     try:
-        width, height = decoded_size(sys.stdin.buffer.read(), form, scalable=scalable == "scalable")
+        decode_whole(sys.stdin.buffer.read(), form, (int(width), int(height)), scalable=scalable == "scalable")
     except Exception as error:
         sys.stdout.write(str(error))
         return 1
-    sys.stdout.write(f"{width} {height}")
     return 0
 
 

@@ -54,6 +54,11 @@ class Header:
     bytes_a_pixel: int
     scalable: bool = False
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """The width and height in pixels."""
+        return self.width, self.height
+
 
 def read_header(data: bytes) -> Header:
     """Read a file's parts up to the pixels; all parts of a PNG or WebP.

@@ -119,7 +119,7 @@ def parse_json(body: bytes) -> JsonObject:
     if _is_deeper_than(value, _DEEPEST):
         raise BadAnswer("the response is nested too deeply")
     if any(mark in body for mark in _SUSPECT):
-        value = {_storable(name): _storable(item) for name, item in value.items()}
+        value = storable(value)
     return value
 
 
@@ -146,16 +146,6 @@ def _is_deeper_than(value: JsonObject, levels: int) -> bool:
         if not holders:
             return False
     return True
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(name): _storable(item) for name, item in value.items()}
-    return value
 
 
 def parse_channels(body: JsonObject) -> list[ChannelItem]:

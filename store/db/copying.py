@@ -21,7 +21,7 @@ from sqlalchemy.types import String
 from store.db.database import Database
 from store.errors import StoreError
 from store.tables import Base
-from store.types import Phase, unshown
+from store.types import Phase, storable, unshown
 from store.wording import counted
 
 __all__ = ["copy_store"]
@@ -38,7 +38,7 @@ def copy_store(source: Database, target: Database, phase: Phase = unshown) -> di
     """Copy all rows of `source` to `target`, then compare both row by row.
 
     `target` must be empty, or contain part of a copy of the same store, which is then completed. Changes to `source`
-    during the copy are not copied.
+    during the copy are not copied. NUL and lone surrogates in text, which PostgreSQL refuses, become U+FFFD.
 
     Args:
         source: the store to copy.
@@ -88,7 +88,7 @@ def _copy_table(session: Session, target: Database, table: Table, phase: Phase) 
         with closing(_batches(session, _select(session, table, after=last))) as batches:
             for batch in batches:
                 with target.write() as writing:
-                    writing.connection().execute(insert(table), [dict(row._mapping) for row in batch])
+                    writing.connection().execute(insert(table), [_storable(row) for row in batch])
                 count(len(batch))
     return total
 
@@ -163,12 +163,16 @@ def _digest(session: Session, table: Table, count: Callable[[int], None]) -> str
     digest = hashlib.sha256()
     with closing(_batches(session, _select(session, table))) as batches:
         for batch in batches:
-            for value in (value for row in batch for value in row):
+            for value in (value for row in batch for value in _storable(row).values()):
                 content = _canonical(value)
                 digest.update(f"{type(value).__name__} {len(content)} ".encode())
                 digest.update(content)
             count(len(batch))
     return digest.hexdigest()
+
+
+def _storable(row: Row[Any]) -> dict[str, Any]:
+    return {name: storable(value) for name, value in row._mapping.items()}
 
 
 def _canonical(value: Any) -> bytes:

@@ -43,6 +43,12 @@ def mapped_errors(url: URL) -> Iterator[None]:
 
 _SQLITE_ERRORS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("file is not a database", NotAStore, "is not a SQLite database; name another file with --db"),
+    # An error of Python's driver, which has no error code. Its message quotes the text.
+    (
+        "could not decode to utf-8",
+        NotAStore,
+        "is damaged (a text is not UTF-8); restore it from a backup (see 'thumbtune db backup')",
+    ),
     ("malformed", NotAStore, "is damaged; restore it from a backup (see 'thumbtune db backup')"),
     (
         "readonly database",
@@ -126,6 +132,7 @@ def raise_interrupt(error: BaseException | None) -> None:
         KeyboardInterrupt: a signal ended the statement, in one of the callbacks that `store.db.engine` gives SQLite.
     """
     if isinstance(error, sqlite3.OperationalError) and (
-        error.sqlite_errorname == "SQLITE_INTERRUPT" or "user-defined function raised exception" in str(error)
+        getattr(error, "sqlite_errorname", None) == "SQLITE_INTERRUPT"
+        or "user-defined function raised exception" in str(error)
     ):
         raise KeyboardInterrupt from error

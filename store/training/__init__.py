@@ -12,6 +12,7 @@ from store.training.cache import (
 from store.training.champions import (
     Champion,
     Scope,
+    base_of_run,
     champion,
     champion_ids,
     current_models,
@@ -108,6 +109,7 @@ __all__ = [
     "add_test_look",
     "add_trial_runs",
     "assign_splits",
+    "base_of_run",
     "cached_digests",
     "champion",
     "champion_ids",

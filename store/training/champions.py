@@ -15,12 +15,13 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from store.tables import Channel, Promotion, TrainingRun
-from store.training.runs import get_run, newest_done_run
+from store.training.runs import done_runs, get_run, newest_done_run
 from store.types import utc_now
 
 __all__ = [
     "Champion",
     "Scope",
+    "base_of_run",
     "champion",
     "champion_ids",
     "current_models",
@@ -90,7 +91,10 @@ def champion(session: Session, channels: Iterable[str] = ()) -> TrainingRun | No
 
 
 def model_in_use(session: Session, channels: Iterable[str] = ()) -> tuple[int, str] | None:
-    """Return the champion for these channels; without a champion, the base model of the newest run.
+    """Return the champion for these channels; without a champion, the base model of the first run.
+
+    The base model of a later run does not replace it without a comparison. Of the runs with the same base model as the
+    first, the newest is returned, because its folder may have been moved.
 
     None before the first run that is done. In stores from before models were compared, the newest run itself is in use.
 
@@ -107,7 +111,15 @@ def model_in_use(session: Session, channels: Iterable[str] = ()) -> tuple[int, s
     newest = newest_done_run(session)
     if newest is None:
         return None
-    return newest.id, "tuned" if newest.decision is None and not current_models(session) else "base"
+    if newest.decision is None and not current_models(session):
+        return newest.id, "tuned"
+    first, *others = done_runs(session)
+    return next((run for run in reversed(others) if base_of_run(run) == base_of_run(first)), first).id, "base"
+
+
+def base_of_run(run: TrainingRun) -> tuple[Any, ...]:
+    """Return what identifies a run's base model: its fingerprint, crop mode, and whether bars are removed."""
+    return run.base_fingerprint, *(run.settings.get(name) for name in ("fit", "bars"))
 
 
 def champion_ids(session: Session) -> list[int]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Select, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from store.errors import NotFound
@@ -22,6 +22,7 @@ __all__ = [
     "add_steps",
     "add_test_look",
     "count_test_looks",
+    "done_runs",
     "end_run",
     "end_run_at_work",
     "evaluations",
@@ -165,14 +166,18 @@ def get_run(session: Session, run_id: int) -> TrainingRun:
 
 
 def newest_done_run(session: Session) -> TrainingRun | None:
-    """Return the newest run that is done and has a model, or None. Trials of sweeps keep no model."""
-    query = (
-        select(TrainingRun)
-        .where(TrainingRun.status == "done", TrainingRun.trial.is_(None))
-        .order_by(TrainingRun.id.desc())
-        .limit(1)
-    )
-    return session.scalars(query).first()
+    """Return the newest run that is done and has a model, or None."""
+    return session.scalars(_done().order_by(TrainingRun.id.desc()).limit(1)).first()
+
+
+def done_runs(session: Session) -> list[TrainingRun]:
+    """Return the runs that are done and have a model, oldest first."""
+    return list(session.scalars(_done().order_by(TrainingRun.id)))
+
+
+def _done() -> Select[TrainingRun]:
+    """Trials of sweeps keep no model."""
+    return select(TrainingRun).where(TrainingRun.status == "done", TrainingRun.trial.is_(None))
 
 
 def hidden_runs(session: Session) -> set[int]:

@@ -1,4 +1,4 @@
-"""Files with too many parts are refused before decoding; metadata of cameras and image editors is accepted."""
+"""Files with too many parts, or two sizes, are refused before decoding; metadata of image editors is accepted."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ def test_too_much_metadata_is_refused_by_the_header(data: bytes) -> None:
 def test_refused_metadata_takes_no_memory(tmp_path: Path) -> None:
     for number, data in enumerate(crowded().values()):
         (tmp_path / str(number)).write_bytes(data)
+    command = [sys.executable, "-c", CHECK_ALL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) < MOST_MIB << 10
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from /proc")
+def test_a_png_with_a_second_header_takes_no_memory(tmp_path: Path) -> None:
+    """The limits are checked against the first size; Pillow uses the last one, of 324 MB here."""
+    large = saved("PNG", "RGBA", (9000, 9000))
+    (tmp_path / "png").write_bytes(large[:8] + saved("PNG")[8:33] + large[8:])
     command = [sys.executable, "-c", CHECK_ALL, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) < MOST_MIB << 10

@@ -138,6 +138,18 @@ def test_a_row_that_changed_during_an_interrupted_copy_is_found(filled: Database
             copy_store(filled, other)
 
 
+def test_text_that_postgres_refuses_is_replaced(sqlite_database: Database, postgres_url: str) -> None:
+    with sqlite_database.write() as session:
+        add_channel(session, title="a\0b")
+        session.get_one(Channel, "UC1").api_item = {"k\0": ["\0", "\ud800", "\U0001f600"]}
+    with open_database(postgres_url) as other:
+        for _ in range(2):
+            copy_store(sqlite_database, other)
+        with other.read() as session:
+            channel = session.get_one(Channel, "UC1")
+            assert (channel.title, channel.api_item) == ("a\ufffdb", {"k\ufffd": ["\ufffd", "\ufffd", "\U0001f600"]})
+
+
 def test_thumbnails_are_copied_a_few_at_a_time(
     filled: Database, other_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

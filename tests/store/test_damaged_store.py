@@ -57,6 +57,20 @@ def test_a_damaged_file_is_refused_and_unchanged(tmp_path: Path, whole: bytes, n
     assert left <= {path.name, f"{path.name}-shm"}
 
 
+def test_a_text_that_is_not_utf8_is_damage(tmp_path: Path, whole: bytes) -> None:
+    """SQLite does not notice it; Python's driver raises an error without a code, whose message quotes the text."""
+    path = tmp_path / "damaged.db"
+    path.write_bytes(whole.replace(b"Title 7", b"Secret\xff"))
+    with (
+        open_database(f"sqlite:///{path}", read_only=True) as database,
+        pytest.raises(NotAStore) as caught,
+        database.read() as session,
+    ):
+        session.connection().exec_driver_sql("SELECT title FROM video").fetchall()
+    assert str(path) in str(caught.value)
+    assert "Secret" not in str(caught.value)
+
+
 @pytest.mark.slow
 def test_the_check_finds_damage_on_any_page(tmp_path: Path, whole: bytes) -> None:
     pages = range(0, len(whole) // 4096, 8)

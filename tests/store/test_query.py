@@ -49,6 +49,11 @@ def test_statements_that_are_not_queries_are_refused(reader: Database, sql: str)
         assert [row[0] for row in answer.rows] == [7]
 
 
+def test_a_text_that_is_not_utf8_is_a_failed_query(sqlite_database: Database) -> None:
+    with pytest.raises(BadQuery), run_query(sqlite_database, "SELECT CAST(x'ff' AS TEXT)") as answer:
+        list(answer.rows)
+
+
 @pytest.mark.parametrize(
     ("sql", "refused"),
     [

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from store.db import open_database
 from store.errors import BadDatabaseUrl
 from tests.thumbtune.test_cli import thumbtune
 from thumbtune.backups import restore_from
+from thumbtune.cli import main
 from thumbtune.config import BadConfig, read_config
 
 
@@ -158,3 +160,13 @@ def test_a_reader_that_has_closed_the_pipe_before_the_output_is_not_an_error(tmp
         os.close(writing)
     assert "rror" not in done.stderr.decode()
     assert done.returncode == 0
+
+
+def test_a_command_called_with_arguments_does_not_end_the_process_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main(["config"])
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

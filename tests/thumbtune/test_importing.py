@@ -226,6 +226,24 @@ def test_a_table_without_titles_or_thumbnails_is_refused(tmp_path: Path, content
         open_source(str(tmp_path / "nowhere"))
 
 
+def test_text_that_a_database_refuses_does_not_end_the_import(database: Database, tmp_path: Path) -> None:
+    write_pictures(tmp_path, 3)
+    rows = [
+        {"title": "a\0b", "image": "video000000.jpg", "channel": "c\0d", "tags": ["e\0f"]},
+        {"title": "g\ud800h", "image": "video000001.jpg", "tags": "i\udfffj"},
+        {"title": "NUL", "image": "video000002\0.jpg"},
+        {"title": "long", "image": f"{'x' * 300}.jpg"},
+        {"title": "long id", "id": "x" * 300},
+        {"title": "whole", "image": "video000002.jpg"},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = import_rows(database, open_source(str(tmp_path / "pairs.jsonl")))
+    assert (done.new, [where for where, _ in done.bad]) == (3, [f"pairs.jsonl, row {row}" for row in (3, 4, 5)])
+    with database.read() as session:
+        titles = [row["title"] for row in rows_as_dicts(session, "SELECT title FROM pairs ORDER BY title")]
+    assert titles == ["a\ufffdb", "g\ufffdh", "whole"]
+
+
 def imported(database: Database, folder: Path, name: str, content: str | bytes) -> Imported:
     """Write a list beside three thumbnails, and import it."""
     write_pictures(folder, 3)

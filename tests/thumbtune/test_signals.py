@@ -85,7 +85,7 @@ def look_up(*_arguments, **_options):
     threading.Event().wait()
 socket.getaddrinfo = look_up
 from thumbtune.cli import main
-main(sys.argv[1:])
+main()
 """
 
 

@@ -13,7 +13,7 @@ from store.db import Database
 from store.tables import KnownModel
 from tests.trainer.tiny import draw, fill
 from thumbtune.answers.modelled import Answerer
-from trainer.errors import NotEnoughPairs
+from trainer.errors import Diverged, NotEnoughPairs
 from trainer.library import open_picture
 from trainer.runs import calibration_of, open_in_use, train
 from trainer.scoring import Calibration, HeldOutScores, Probability, calibrate, probability
@@ -51,6 +51,13 @@ def test_uninformative_scores_get_equal_probabilities() -> None:
     chance = probability(found, [0.9], [np.full(19, 0.1)])
     assert 0.05 < chance.value < 0.15
     assert found.error < 0.1
+
+
+def test_a_fold_that_diverged_gives_no_probabilities() -> None:
+    parts = [held_out(20, 10, 5.0, seed) for seed in range(3)]
+    parts[1].cosines[4] = np.nan
+    with pytest.raises(Diverged):
+        calibrate(parts)
 
 
 def test_a_model_that_is_right_about_a_few_rows_is_not_certain() -> None:
@@ -133,6 +140,21 @@ def test_a_model_is_calibrated_once(store: Database, tiny_clip: Path, which: str
         assert one.projections.text.equal(other.projections.text)
         assert one.projections.visual.equal(other.projections.visual)
     assert n_kept(store) == kept
+
+
+def test_runs_with_equal_tensors_and_other_crop_modes_have_calibrations_of_their_own(
+    sqlite_database: Database, tiny_clip: Path
+) -> None:
+    """Training that changes nothing leaves both runs with the base model's tensors."""
+    fill(sqlite_database, 40)
+    found = []
+    for fit in ("crop", "squash"):
+        settings = TrainSettings(
+            model=str(tiny_clip), train="projection", negatives="random", device="cpu", epochs=1, lr=1e-30, fit=fit
+        )
+        run_id = train(sqlite_database, settings).run_id
+        found.append(calibration_of(sqlite_database, open_in_use(sqlite_database, str(run_id), "cpu")).calibration)
+    assert found[0].scale != found[1].scale
 
 
 def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_database: Database, tiny_clip: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_machine_without_the_store_or_the_model_is_refused(filled: Database, t
 
 
 def test_a_sqlite_file_is_not_shared_with_other_machines(filled: Database, tiny_clip: Path) -> None:
-    hosts = [{"Alive": True, "NodeManagerHostname": name} for name in (socket.gethostname(), "other")]
+    hosts = [{"Alive": True, "NodeID": name, "NodeManagerHostname": name} for name in (socket.gethostname(), "other")]
     with pytest.raises(ClusterUnavailable, match="other"):
         check_nodes(SimpleNamespace(nodes=lambda: hosts), encoding(filled, tiny_clip))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.cluster.resources import largest_share
+from trainer.cluster.resources import largest_share, without_largest
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,8 @@ def test_no_larger_share_fits(machines: list[int], workers: int) -> None:
         hundredths for hundredths in range(1, 101) if sum(100 * has // hundredths for has in machines) >= workers
     ]
     assert round(100 * share) == max(fitting, default=0)
+
+
+@pytest.mark.parametrize(("machines", "left"), [([2], [2]), ([4, 2, 4], [2, 4]), ([0, 2], [2]), ([0], [])])
+def test_the_largest_machine_may_be_lost(machines: list[float], left: list[float]) -> None:
+    assert without_largest(machines) == left

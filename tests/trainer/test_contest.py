@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from store.db import Database
-from store.tables import Video
+from store.tables import Evaluation, Promotion, Rank, TrainingRun, TrainingStep, Video
 from store.training import champion
 from tests.store.builders import add_channel, add_video, change_video
 from tests.trainer.tiny import COLOURS, SHAPES, build_clip, fill
@@ -232,3 +232,33 @@ def test_a_champion_with_missing_files_stays_in_use(
     result = train(filled, make(**LEARNT), compete=True)
     assert not decision_of(result).promote
     assert in_use(filled) == kept.run_id
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["folds", "valid"])
+def test_a_model_of_another_base_is_compared_with_the_base_in_use(
+    filled: Database, make: Make, tmp_path: Path, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worse base model does not come into use by a training that improves it, nor by one that does not."""
+    good = tmp_path / "good"
+    train(filled, make(**LEARNT), output=good)
+    with filled.write() as session:  # as in a new store
+        session.execute(delete(Promotion))
+        for table in (Evaluation, Rank, TrainingStep, TrainingRun):
+            session.execute(delete(table))
+    if large:
+        monkeypatch.setattr("trainer.runs.contest.ENOUGH_VALID", 9)
+        monkeypatch.setattr("trainer.runs.promotion.FEWEST", 9)
+    first = train(filled, make(model=str(good), **UNTOUCHED))
+    base = f"run {first.run_id}, base"
+    assert open_in_use(filled, device="cpu").name == base
+    for what in (UNTOUCHED, {"epochs": 4, "lr": 0.01}):
+        worse = train(filled, make(**what))
+        reason = decision_of(worse).reason
+        new, old, *_ = figures(reason)
+        assert reason.startswith("valid " if large else "cross-validated ")
+        assert f"(of run {first.run_id})" in reason
+        assert new < old
+        assert (in_use(filled), open_in_use(filled, device="cpu").name) == (None, base)
+    again = train(filled, make(model=str(good), **UNTOUCHED))
+    assert figures(decision_of(again).reason)[3] == 0, "the same base model"
+    assert open_in_use(filled, device="cpu").name == f"run {again.run_id}, base"

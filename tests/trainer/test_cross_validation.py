@@ -48,6 +48,18 @@ def test_rounding_does_not_affect_ranks() -> None:
         assert candidate_ranks(titles[:1], titles, np.array([own]), np.arange(2)).tolist() == [2]
 
 
+@pytest.mark.parametrize("damaged", ["thumbnail", "own title", "other title", "everything"])
+def test_scores_that_are_not_numbers_are_no_hits(damaged: str) -> None:
+    """A model that diverged on a fold would otherwise find every title of the fold."""
+    titles, pictures = np.eye(3), np.eye(3)[:1]
+    if damaged in ("thumbnail", "everything"):
+        pictures = np.full_like(pictures, np.nan)
+    if damaged != "thumbnail":
+        titles[{"own title": [0], "other title": [1], "everything": [0, 1, 2]}[damaged]] = np.nan
+    ranks = candidate_ranks(pictures, titles, np.array([0]), np.arange(3))
+    assert ranks.tolist() == [2 if damaged == "other title" else 3]
+
+
 def test_every_row_is_ranked_by_a_model_fitted_without_its_group() -> None:
     groups = ["a", "a", "b", "c", "d", "e"]
 

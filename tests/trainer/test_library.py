@@ -220,6 +220,28 @@ def test_a_file_is_embedded_as_a_viewer_displays_it(database: Database, encoder:
         assert (picture_vector(encoder, open_picture(database, str(tmp_path / name))) == expected).all()
 
 
+@pytest.mark.parametrize("kind", ["turned", "deep", "clear"])
+def test_a_stored_file_is_read_as_the_same_file_in_a_query(
+    sqlite_database: Database, encoder: Encoder, tmp_path: Path, kind: str
+) -> None:
+    """`import` stores users' own files: turned by a tag, with 16 bits, or with a transparent background."""
+    picture, file = Image.open(io.BytesIO(draw("red", "circle"))), tmp_path / "own.png"
+    if kind == "turned":
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        picture.save(file, exif=exif)
+    elif kind == "deep":
+        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(file)
+    else:
+        picture.putalpha(picture.convert("L").point(lambda grey: 255 if grey < 100 else 0))
+        picture.save(file)
+    with sqlite_database.write() as session:
+        add_channel(session)
+        add_video(session, "own", title="red circle", picture=file.read_bytes())
+    of_file = picture_vector(encoder, open_picture(sqlite_database, str(file)))
+    assert (library(sqlite_database, encoder).vectors[0] == of_file).all()
+
+
 @pytest.mark.parametrize("text", ["", " \n\t", "\N{NO-BREAK SPACE}"])
 def test_a_blank_query_is_an_error(encoder: Encoder, text: str) -> None:
     with pytest.raises(BadSetting, match="query is empty"):

@@ -29,7 +29,9 @@ from trainer.library import (
 )
 from trainer.library.library import cosines, picture_vector
 from trainer.models import Encoder, open_model
+from trainer.runs import Calibrated
 from trainer.runs.recorded import model_embedder
+from trainer.scoring import Calibration
 
 IDEAS = ("red circle", "navy bar 3", "a pink square", "zebra")
 
@@ -50,13 +52,18 @@ def cover(tmp_path: Path, store: Database) -> QueryPicture:
 
 
 def match(
-    store: Database, encoder: Encoder, picture: QueryPicture, titles: Sequence[str], channels: Sequence[str] = ()
+    store: Database,
+    encoder: Encoder,
+    picture: QueryPicture,
+    titles: Sequence[str],
+    channels: Sequence[str] = (),
+    calibrated: Calibrated | None = None,
 ) -> Matched:
     pairs, wanted = all_pairs(store), resolve_channels(store, channels)
     versions = Versions(model_embedder(store, open_model(store, encoder.name, "cpu")))
     shown = showing(store, picture.image, (pair.picture_sha256 for pair in pairs))
     prepared = prepare(versions, picture, pairs, database=store, shown=shown, channels=wanted)
-    return match_prepared(versions, prepared, ideas_in(titles))
+    return match_prepared(versions, prepared, ideas_in(titles), calibrated)
 
 
 def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:
@@ -139,6 +146,29 @@ def test_a_near_duplicate_of_a_stored_thumbnail_is_recognised(
 def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     found = match(store, encoder, cover, ["zebra", " zebra\n", "", "Zebra", "  "])
     assert sorted((idea.title, idea.times) for idea in found.ideas) == [("Zebra", 1), ("zebra", 2)]
+
+
+def test_a_repeated_title_competes_once_and_not_with_itself(
+    store: Database, encoder: Encoder, cover: QueryPicture
+) -> None:
+    """As in the calibration: 30 live streams of one title are one title to confuse it with."""
+    scale = Calibrated(Calibration(5.0, 0.0, 100, (4.0, 6.0)))
+    ideas = ["zebra", "Live now"]
+
+    def chances() -> dict[str, float]:
+        found = match(store, encoder, cover, ideas, calibrated=scale).ideas
+        return {idea.title: idea.probability.value for idea in found if idea.probability is not None}
+
+    with store.write() as session:
+        add_video(session, "live-0", title="LIVE  now", picture=draw("navy", "bar", 0, "live 0"))
+    once = chances()
+    with store.write() as session:
+        for number in range(1, 30):
+            add_video(session, f"live-{number}", title="Live now", picture=draw("navy", "bar", 0, f"live {number}"))
+    again = chances()
+    assert again == pytest.approx(once)
+    assert len(match(store, encoder, cover, ideas).ideas) == 2
+    assert match(store, encoder, cover, ideas).compared == 25 + 30
 
 
 def test_equal_scores_keep_the_given_order(store: Database, encoder: Encoder, cover: QueryPicture) -> None:

@@ -313,7 +313,15 @@ def test_a_long_chain_of_shared_thumbnails_and_titles_is_one_group() -> None:
         "Baking bread at home (sound fixed)",
         "Baking bread at home | 4K",
         "Baking bread at home (HD) (repost)",
+        "[REUPLOAD] Baking bread at home",
+        "Re-upload: Baking bread at home",
+        "Baking bread at home (resubido)",
+        "Baking bread at home [RÉUPLOAD]",
+        "【再アップ】Baking bread at home",
+        "Baking bread at home（重新上传）",
+        "Baking bread at home (перезалив)",
         "Baking bread at home - part 2",
+        "Baking bread at home PART2",
         "Baking bread at home (Pt. II)",
         "Baking bread at home #2",
     ],
@@ -332,6 +340,11 @@ def test_titles_that_differ_only_in_an_ending_are_equal(other: str) -> None:
         ("A gaming PC for 1080p", "A gaming PC for 4K"),
         ("Baking bread at home", "Baking bread at work"),
         ("Top 5 ideas", "Top 7 ideas"),
+        ("Building a boat, episode 12", "Building a boat, episode 13"),
+        ("Building a boat #9", "Building a boat"),
+        ("Building a boat part2", "Building a boat part3"),
+        ("Upload: a day at work", "A day at work"),
+        ("Мой перезалив", "Мой"),
         ("Reupload", "Part 2"),
         ("日本の朝", "日本の夜"),
     ],
@@ -345,6 +358,14 @@ def test_a_series_is_not_one_title() -> None:
     series = [(f"v{n:02}", f"Let's build a boat, part {n}", str(n)) for n in range(1, 30)]
     assert len(set(groups_of(series).values())) == 29
     assert len(set(groups_of(series[:2]).values())) == 1
+
+
+@pytest.mark.parametrize("marks", ["(hd) ", "reupload: ", ", ", "."])
+def test_endless_marks_of_an_imported_title_are_not_read(marks: str) -> None:
+    """They took minutes, as the time grows with the square of the length."""
+    title = f"bread {marks * 50_000}bread"
+    keys = title_keys([title, f"{title} (re-upload)"])
+    assert len(set(keys.values())) == 2
 
 
 def test_titles_of_only_symbols_stay_apart() -> None:

@@ -17,9 +17,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from thumbtune.ui.settings import PageSettings, host_name
 
-__all__ = ["COOKIE", "HEADERS", "add_headers", "guard", "safe_next"]
+__all__ = ["COOKIE", "HEADERS", "LONGEST_LINE", "add_headers", "guard", "safe_next"]
 
 COOKIE = "thumbtune"
+LONGEST_LINE = 32 << 10
+"""The limit for a request's first line, in bytes. A link with 50 titles must fit, also as a parameter of the login."""
 _SAFE = frozenset({"GET", "HEAD"})
 _OPEN = ("/healthz", "/login", "/static/")
 _YEAR_S = 365 * 24 * 3600
@@ -46,10 +48,16 @@ def guard(settings: PageSettings) -> Middleware:
         if settings.token is not None and not request.path.startswith(_OPEN) and not is_logged_in(request, settings):
             if request.method not in _SAFE:
                 raise web.HTTPForbidden(text="log in first\n")
-            raise web.HTTPSeeOther(f"/login?next={quote(request.path_qs, safe='')}")
+            raise web.HTTPSeeOther(_login_for(request))
         return await handler(request)
 
     return refuse
+
+
+def _login_for(request: web.Request) -> str:
+    """Return the link to the login that leads back to the requested page; without its query if that is too long."""
+    login = f"/login?next={quote(request.path_qs, safe='/?=')}"
+    return login if len(login) < LONGEST_LINE - 100 else f"/login?next={quote(request.path, safe='/')}"
 
 
 def _strange_host(request: web.Request, settings: PageSettings) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from collector.http import Limits, Listen, note_work, serve_bounded
-from thumbtune.ui.guards import add_headers, guard
+from thumbtune.ui.guards import LONGEST_LINE, add_headers, guard
 from thumbtune.ui.settings import CantServe, PageSettings
 from thumbtune.ui.site import SITE, Site, show_errors
 from thumbtune.ui.views import add_routes
@@ -18,8 +18,8 @@ __all__ = ["serve_page"]
 
 log = logging.getLogger(__name__)
 
-LONGEST_LINE = 16 << 10
-"""The limit for a request's first line and for each header, in bytes; a link with 50 titles must fit."""
+LONGEST_HEADER = 16 << 10
+"""In bytes."""
 MOST_HEADERS = 64
 FORM_BYTES = 128 << 10
 """The limit for a form without files; forms with files have their own limits."""
@@ -57,7 +57,7 @@ async def serve_page(settings: PageSettings, limits: Limits | None = None) -> As
         settings.address,
         limits,
         max_line_size=LONGEST_LINE,
-        max_field_size=LONGEST_LINE,
+        max_field_size=LONGEST_HEADER,
         max_headers=MOST_HEADERS,
         lingering_time=2.0,
     )

@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ __all__ = ["check_nodes", "connected", "versions", "why_not"]
 
 _CONNECT_S = 5.0
 _CHECK_S = 120.0
+_POLL_S = 0.5
 _PACKAGES = ("thumbtune", "pillow", "sentence-transformers", "tokenizers", "torch", "transformers")
 """Vectors are cached under a key that does not contain these packages' versions, so they must be equal everywhere."""
 
@@ -90,34 +92,64 @@ def _first_line(error: BaseException) -> str:
 def check_nodes(ray: Any, encoding: Encoding) -> None:
     """Check that each machine of the cluster has the same packages, and can read the store and the model.
 
+    A machine that is lost before or during the check is ignored. The cluster lists it as alive until it has missed
+    several heartbeats, so a check that Ray could not run is repeated while the machine is listed.
+
     Raises:
         ClusterUnavailable: a machine can't do the work; the message names it and says why.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if encoding.file is not None and (
-        others := {node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()}
-    ):
+    unchecked = _names_of_nodes(ray)
+    if encoding.file is not None and (others := set(unchecked.values()) - {socket.gethostname()}):
         raise ClusterUnavailable(
             f"the store is the file {encoding.file}, which other machines ({', '.join(sorted(others))}) can't share; "
             "use PostgreSQL ('thumbtune db copy'), or --engine local"
         )
+    deadline = time.monotonic() + _CHECK_S
+    while unchecked:
+        reasons, unanswered = _ask(ray, unchecked, encoding, max(0.0, deadline - time.monotonic()))
+        for node, reason in reasons.items():
+            if reason:
+                raise _unusable(unchecked[node], reason)
+        alive = _names_of_nodes(ray)
+        unchecked = {node: alive[node] for node in unanswered if node in alive}
+        for node, name in unchecked.items():
+            if time.monotonic() >= deadline:
+                raise _unusable(name, unanswered[node])
+        if unchecked:
+            time.sleep(_POLL_S)
+
+
+def _ask(ray: Any, nodes: Iterable[str], encoding: Encoding, seconds: float) -> tuple[dict[str, str], dict[str, str]]:
+    """Run `why_not` on each machine. Return {id: its result}, and {id: why there is no result}."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+
     probe = ray.remote(num_cpus=0, max_retries=0)(why_not)
     asked = {
-        probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+        probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
             versions(), encoding
-        ): node["NodeManagerHostname"]
+        ): node
         for node in nodes
     }
-    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=_CHECK_S)
-    for task in [*late, *done]:
+    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+    reasons: dict[str, str] = {}
+    unanswered = {asked[task]: "it did not answer" for task in late}
+    for task in done:
         try:
-            reason = "it did not answer" if task in late else ray.get(task)
-        except ray.exceptions.RayError as error:
-            reason = _first_line(getattr(error, "cause", None) or error)
-        if reason:
-            raise ClusterUnavailable(f"the machine {asked[task]} of the Ray cluster can't be used: {reason}")
+            reasons[asked[task]] = ray.get(task)
+        except ray.exceptions.RayTaskError as error:  # raised by the function
+            reasons[asked[task]] = _first_line(error.cause)
+        except ray.exceptions.RayError as error:  # Ray did not run the function
+            unanswered[asked[task]] = _first_line(error)
+    return reasons, unanswered
+
+
+def _names_of_nodes(ray: Any) -> dict[str, str]:
+    """Return {id: host name} of the machines that the cluster lists as alive."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+
+
+def _unusable(name: str, reason: str) -> ClusterUnavailable:
+    return ClusterUnavailable(f"the machine {name} of the Ray cluster can't be used: {reason}")
 
 
 def versions() -> dict[str, str]:

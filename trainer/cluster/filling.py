@@ -17,7 +17,7 @@ from store.errors import StoreError
 from store.tables import Tower
 from trainer.cluster.connection import check_nodes
 from trainer.cluster.models import features_of, inputs_of
-from trainer.cluster.resources import largest_share, of_machines
+from trainer.cluster.resources import largest_share, of_machines, without_largest
 from trainer.data import StoredPictures
 from trainer.errors import EncodingFailed, TrainerError
 from trainer.models import Features
@@ -172,7 +172,7 @@ class _Job:
         cores, gpus = max(1, int(sum(of_cores))), int(sum(of_gpus))
         encode = self._actors or (max(1, gpus) if self._encoding.device == "cuda" else max(1, cores // 2))
         prepare = max(1, cores - encode)
-        share = {"num_cpus": largest_share(of_cores, prepare + encode)}
+        share = {"num_cpus": largest_share(without_largest(of_cores), prepare + encode)}
         if self._encoding.device == "cuda":
             share["num_gpus"] = largest_share(of_gpus, encode)
         return {"prepare": prepare, "encode": encode}, share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["largest_share", "of_machines"]
+__all__ = ["largest_share", "of_machines", "without_largest"]
 
 
 def of_machines(ray: Any, kind: str) -> list[float]:
@@ -34,3 +34,13 @@ def largest_share(machines: Sequence[float], workers: int) -> float:
     shares = {min(1.0, int(100 * has / n) / 100) for has in set(machines) for n in range(1, workers + 1)} - {0.0}
     fitting = (share for share in shares if sum(int(has / share + 1e-9) for has in machines) >= workers)
     return max(fitting, default=0.0)
+
+
+def without_largest(machines: Sequence[float]) -> list[float]:
+    """Return what is left if a machine is lost: the numbers above 0 without the largest one, unless it is the only one.
+
+    Workers whose shares fit on these machines can all start again after a loss. A machine may also be lost before they
+    start: the cluster still lists it until it has missed several heartbeats.
+    """
+    usable = sorted(number for number in machines if number > 0)
+    return usable[:-1] or usable

@@ -14,6 +14,7 @@ from store.db import Database
 from store.errors import NotFound, PictureDamaged
 from store.training import read_pictures
 from store.types import DECODER_ERRORS, MAX_PICTURE_PIXELS, PICTURE_FORMATS
+from trainer.data.viewer import displayed
 from trainer.errors import BadPicture
 
 __all__ = ["FULL_SIZE_PIXELS", "PictureSource", "StoredPictures", "batches", "decoded", "shortened"]
@@ -53,7 +54,7 @@ class StoredPictures:
 
 
 def decoded(file: bytes, name: str) -> Image.Image:
-    """Decode an image file to RGB. An EXIF orientation is ignored, because YouTube serves upright thumbnails.
+    """Decode an image file to RGB, as an image viewer shows it: `import` stores users' own files.
 
     A picture of more than `FULL_SIZE_PIXELS` is reduced by an integer factor to about a million pixels: no model uses
     more than a quarter of them, and a batch of the largest pictures would take gigabytes. Of a picture longer than
@@ -71,7 +72,7 @@ def decoded(file: bytes, name: str) -> Image.Image:
             if factor > 1:
                 # Lets the JPEG decoder scale to a half, a quarter or an eighth.
                 image.draft("RGB", (max(1, image.width // factor), max(1, image.height // factor)))
-            picture = image.convert("RGB")
+            picture = displayed(image)
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         # Pillow's message for an unknown format contains the address of the BytesIO object.
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else error

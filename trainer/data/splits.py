@@ -60,18 +60,32 @@ def normalised(title: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-# Endings that mark a video as published again. Some of these words count only if they are separated from the title by
-# brackets, a dash or a colon: "the old clock, fixed" and "the old clock" are different videos.
-_APART = r"(?:\s*[(\[{|]\s*|\s+[–—-]\s+|:\s+)"
+# Marks of a video that was published again, before or after the title. Most count only if they are separated from the
+# title by brackets, a dash or a colon: "the old clock, fixed" and "the old clock" are different videos.
+_OPEN, _CLOSE = r"(\[{|【〔", r")\]}|】〕"
+_APART = rf"(?:\s*[{_OPEN}]\s*|\s+[–—-]\s+|:\s+)"
 _AGAIN = r"#?re-?\s?(?:upload|post)(?:ed)?"
 _MENDED = (
     r"re-?(?:issued?|master(?:ed)?|edit(?:ed)?)|(?:audio|sound|video)\s(?:fix(?:ed)?|corrected)"
     r"|fixed(?:\s(?:audio|sound|video))?|corrected|new\sversion|(?:full\s)?hd|uhd|4k|1080p|720p"
 )
-_ONCE_MORE = re.compile(rf"(?:{_APART}(?:{_AGAIN}|{_MENDED})|[\s,]+{_AGAIN})[\s)\]}}!.]*$")
-_PART = re.compile(
-    r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|vol|volume|ep|episode)\b\.? ?|#)(\d+|[ivx]+)[\s)\]}!.]*$"
+# Spanish, Portuguese, French, Italian, German, Turkish, Indonesian, Russian, Arabic, Japanese, Korean, Chinese.
+_ABROAD = (
+    r"re-?up|re-?subid[oa]|reenviad[oa]|ré-?upload(?:é|ée)?|remis\sen\sligne|ricaricat[oa]|(?:neu|erneut)\shochgeladen"
+    r"|(?:tekrar|yeniden)\syükleme|unggah\sulang|перезалив|[إا]عادة\sرفع|再(?:アップ(?:ロード)?|up|投稿|掲)|재업(?:로드)?"
+    r"|重新?上[传傳]|重[传傳]"
 )
+_MARK = rf"(?:{_AGAIN}|{_MENDED}|{_ABROAD})"
+_ONCE_MORE = re.compile(
+    rf"(?:{_APART}{_MARK}|[\s,]+{_AGAIN})[\s{_CLOSE}!.]*$"
+    rf"|^(?:[{_OPEN}]\s*{_MARK}\s*[{_CLOSE}]|{_AGAIN}(?:\s*:|\s+[|–—-]\s))[\s!.]*"
+)
+_PART = re.compile(
+    r"[\s([{|:,.–—-]*(?:\b(?:part|pt|teil|partie|parte|часть|vol|volume|ep|episode)(?:\b\.? ?|(?=\d))|#)"
+    r"(\d+|[ivx]+)[\s)\]}!.]*$"
+)
+_LONGEST = 250
+"""Longer titles are compared as they are, because the expressions take quadratic time. YouTube's limit is 100."""
 # Symbols with a meaning, as in C#, C++, 50 %, @name and $5.
 _MEANT = frozenset("+#%@$&*=<>")
 
@@ -80,14 +94,15 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     """Reduce titles to keys, so that equivalent titles get equal keys.
 
     In addition to what `normalised` does, punctuation and symbols are replaced by spaces, except for symbols with a
-    meaning (as in C#), and endings that mark a video as published again are removed, such as "(re-upload)" and "HD".
-    A part number such as "part 2" is removed if there are at most two parts. Three or more parts are a series of
-    different videos.
+    meaning (as in C#), and marks of a video that was published again are removed, such as "(re-upload)" and "HD".
+    A part number such as "part 2" is removed if there are no other parts than 1 and 2. Higher numbers belong to a
+    series of different videos, even if the store has only one or two of them, such as episodes 12 and 13.
 
     Returns:
         {title as given: key}.
     """
-    bare = {title: _bare(normalised(title)) for title in titles}
+    plain = {title: normalised(title) for title in titles}
+    bare = {title: _bare(text) if len(text) <= _LONGEST else text for title, text in plain.items()}
     parts: dict[str, set[str]] = defaultdict(set)
     stems: dict[str, str] = {}
     unnumbered: set[str] = set()
@@ -103,13 +118,13 @@ def title_keys(titles: Iterable[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for title, text in bare.items():
         stem = stems.get(text, text)
-        chosen = stem if stem == text or len(parts[stem]) <= 2 else text
-        keys[title] = _words(chosen) or normalised(title)
+        chosen = stem if stem == text or parts[stem] <= {"1", "2"} else text
+        keys[title] = _words(chosen) or plain[title]
     return keys
 
 
 def _bare(text: str) -> str:
-    """A normalised title without the endings that mark it as published again; never empty."""
+    """A normalised title without marks that it was published again; never empty."""
     while True:
         shorter = _ONCE_MORE.sub("", text)
         if shorter == text or not _words(shorter):
@@ -119,7 +134,7 @@ def _bare(text: str) -> str:
 
 def _without_part(text: str) -> tuple[str, str | None]:
     """A title without its part number, and the number; the title and None if it has no part number."""
-    found = _PART.search(text)
+    found = _PART.search(text) if len(text) <= _LONGEST else None
     if found is None or not _words(text[: found.start()]):
         return text, None
     return text[: found.start()], _ROMAN.get(found[1], found[1].lstrip("0") or "0")

@@ -70,7 +70,7 @@ def _scaled(image: Image.Image) -> Image.Image:
 def _on_page(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
-    layered = image.convert("RGBA")
+    layered = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layered.getchannel("A")
     if alpha.getextrema() == (0, 0):
         return layered.convert("RGB")

@@ -63,8 +63,7 @@ def choose_steps(
             )
             pictures = projections.pictures(rows.pictures[rows.anchor])
             titles = projections.titles(rows.titles[rows.positive])
-            if np.isfinite(pictures).all() and np.isfinite(titles).all():
-                total += both_ways(pictures, titles, fold.held_out, labels)
+            total += both_ways(pictures, titles, fold.held_out, labels)
         return total
 
     warmth = temperature or _FIRST

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store.db import Database
 from store.training import Pair
-from trainer.data import PictureSource
+from trainer.data import PictureSource, normalised
 from trainer.errors import BadSetting, ReaderMissing
 from trainer.fitting import Fitted, WithReader, inner_of
 from trainer.library.library import ROUNDING, cosines, require_unicode, usable
@@ -186,7 +186,7 @@ class Prepared:
         stored: {title: column of `scores`} of the compared titles and the current ones.
         scores: (v, n) cosines of these titles by each version.
         rivals: columns of the titles that ideas are ranked among, as often as they occur.
-        rival_scores: (v, r) their cosines.
+        once: {normalised title: column} of the same titles.
         current: {current title: ids of the videos that show the thumbnail with it}.
         words: see `Matched`.
     """
@@ -196,7 +196,7 @@ class Prepared:
     stored: dict[str, int]
     scores: NDArray[np.float64]
     rivals: NDArray[np.intp]
-    rival_scores: NDArray[np.float64]
+    once: dict[str, int]
     current: dict[str, tuple[str, ...]]
     words: str | None
 
@@ -241,8 +241,8 @@ def prepare(
     stored = {title: column for column, title in enumerate(known)}
     scores = _scores(versions, queries, known, progress or Silent(), keep=True)
     rivals = np.array([stored[title] for title in others], dtype=np.intp)
-    words = _words(database, picture, keep)
-    return Prepared(picture.name, queries, stored, scores, rivals, scores[:, rivals], current, words)
+    once = {normalised(title): stored[title] for title in others}
+    return Prepared(picture.name, queries, stored, scores, rivals, once, current, _words(database, picture, keep))
 
 
 def ideas_in(titles: Sequence[str]) -> Counter[str]:
@@ -279,23 +279,24 @@ def match_prepared(
     # A stored title that is also an idea is embedded as a stored title.
     new = {title: column for column, title in enumerate(title for title in times if title not in prepared.stored)}
     scores = _scores(versions, prepared.queries, list(new), Silent(), keep=False)
-    rivals = prepared.rival_scores
+    ranked = prepared.scores[0, prepared.rivals]
+    once = np.fromiter(prepared.once.values(), np.intp)
 
     def placed(title: str, count: int, videos: tuple[str, ...] = ()) -> Placed:
         known = prepared.stored.get(title)
         own = scores[:, new[title]] if known is None else prepared.scores[:, known]
         position, chance = None, None
-        if rivals.shape[1]:
-            position = int((rivals[0] > own[0]).sum()) + 1
-        if rivals.shape[1] and calibrated is not None:
-            # A title that another video has does not compete with itself.
-            rest = rivals if known is None else rivals[:, prepared.rivals != known]
-            chance = probability(calibrated.calibration, own.tolist(), list(rest))
+        if len(ranked):
+            position = int((ranked > own[0]).sum()) + 1
+        if len(ranked) and calibrated is not None:
+            # As in the calibration: each title counts once, and does not compete with itself.
+            rest = once[once != prepared.once.get(normalised(title), -1)]
+            chance = probability(calibrated.calibration, own.tolist(), list(prepared.scores[:, rest]))
         return Placed(title, float(own[0]), position, count, videos, chance)
 
     ideas = [placed(title, n) for title, n in times.items()]
     current = [placed(title, 1, videos) for title, videos in prepared.current.items()]
-    return Matched(prepared.name, _best_first(ideas), _best_first(current), rivals.shape[1], prepared.words)
+    return Matched(prepared.name, _best_first(ideas), _best_first(current), len(ranked), prepared.words)
 
 
 def _words(database: Database, picture: QueryPicture, keep: bool) -> str | None:

@@ -109,11 +109,15 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
 
 def _key(used: InUse, run: TrainingRun | None, snapshot: str) -> str:
     """A digest of everything that determines the result."""
-    if run is not None and used.trained:
-        model = f"{run.artifact_sha256} {run.base_fingerprint}"
-    else:
-        features = inner_of(used.embedder).features
-        model = f"{features.model.facts.fingerprint} {features.crop_mode} {features.bars} {features.precision}"
+    embedders = [inner_of(used.embedder)]
+    if isinstance(used.embedder, WithReader):
+        embedders.append(used.embedder.reader)
+    # Two runs with other crop modes have equal tensors if training changed nothing.
+    parts = [
+        f"{each.model.facts.fingerprint} {each.crop_mode} {each.bars} {each.precision}"
+        for each in (embedder.features for embedder in embedders)
+    ]
+    model = " ".join([*parts, str(run.artifact_sha256)] if run is not None and used.trained else parts)
     return hashlib.sha256(f"calibration {_METHOD} {model} {snapshot}".encode()).hexdigest()
 
 

@@ -8,17 +8,18 @@ out. An older run is refitted with its own settings on the pairs that it had.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from store.db import Database
 from store.tables import TrainingRun
-from store.training import ExampleRow, load_examples
+from store.training import ExampleRow, base_of_run, get_run, load_examples, model_in_use
 from trainer.data import Selection
 from trainer.errors import ModelUnavailable, NoNetwork, RunUnusable, TrainerError
-from trainer.fitting import Candidate, Learner, ProjectionsLearner, WithReaderLearner, held_out_ranks, triplets
-from trainer.runs.learning import continues_from_champion, reopen_learner
+from trainer.fitting import Candidate, Learner, Pooled, ProjectionsLearner, WithReaderLearner, held_out_ranks, triplets
+from trainer.models import Projections
+from trainer.runs.learning import continues_from_champion, reopen_base, reopen_learner
 from trainer.runs.measuring import After, Before
 from trainer.runs.promotion import ENOUGH_VALID, Decision, decide, decide_all_known, decide_unmeasured
 from trainer.runs.record import Run
@@ -31,7 +32,9 @@ _DIRECTION = "thumbnail_to_title"
 
 
 def compare_with_model_in_use(run: Run, learner: Learner, chosen: Selection, before: Before, after: After) -> Decision:
-    """Decide whether a run's model replaces the one in use: the champion, or the run's base model.
+    """Decide whether a run's model replaces the one in use: the champion, or a base model.
+
+    The base model in use is that of the first run. A later run may have another one.
 
     Args:
         run: the run.
@@ -42,8 +45,13 @@ def compare_with_model_in_use(run: Run, learner: Learner, chosen: Selection, bef
     """
     in_use = before.in_use
     run_id = None if in_use is None else in_use.id
+    base = None if in_use is not None else _other_base(run, chosen)
+    base_of = None if base is None else base.run_id
     new = _valid_ranks(after.tuned)
-    old = _valid_ranks(before.base if in_use is None else before.champion)
+    if base is not None:
+        old = _valid_ranks(base.pooled.score(base.projections, [row for row in before.rows if row.split == "valid"]))
+    else:
+        old = _valid_ranks(before.base if in_use is None else before.champion)
     counted = sorted(new.keys() & old.keys() - set(before.known))
     groups = {row.video_id: row.group_id for row in before.rows}
     if in_use is not None and before.champion is None:
@@ -54,7 +62,7 @@ def compare_with_model_in_use(run: Run, learner: Learner, chosen: Selection, bef
         if new or error is not None:
             return decide_unmeasured(run_id, _recall(new) if new else None, str(error) if lost else None)
     if len(counted) < ENOUGH_VALID:
-        found = _cross_validated(run, learner, chosen, in_use)
+        found = _cross_validated(run, learner, chosen, in_use, base)
         if found is not None:
             return found
     if not new:
@@ -63,7 +71,30 @@ def compare_with_model_in_use(run: Run, learner: Learner, chosen: Selection, bef
         return decide_all_known(in_use.id, len(new))
     ranks = [np.array([found[video] for video in counted]) for found in (old, new)]
     comparison = paired(ranks[0], ranks[1], [groups[video] for video in counted])
-    return decide(run_id, "valid", comparison, len(new) - len(counted))
+    return decide(run_id, "valid", comparison, len(new) - len(counted), base_of=base_of)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base model of a run, with the features of the pairs to compare on."""
+
+    run_id: int
+    projections: Projections
+    pooled: Pooled
+
+
+def _other_base(run: Run, chosen: Selection) -> _Base | None:
+    """The base model in use, if there is no champion, and it is not the base model of the run."""
+    with run.database.read() as session:
+        found = model_in_use(session, run.settings.channels)
+        held, own = (None if found is None else get_run(session, found[0])), get_run(session, run.id)
+        if found is None or held is None or found[1] != "base" or base_of_run(held) == base_of_run(own):
+            return None
+    try:
+        return _Base(held.id, *reopen_base(run.database, held, run.settings.device, chosen, run.progress))
+    except TrainerError as error:
+        run.warn(f"the base model in use, of run {held.id}, can't be compared with this run: {error}")
+        return None
 
 
 def why_unusable(database: Database, run_id: int, device: str) -> TrainerError | None:
@@ -75,7 +106,9 @@ def why_unusable(database: Database, run_id: int, device: str) -> TrainerError |
     return None
 
 
-def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None) -> Decision | None:
+def _cross_validated(
+    run: Run, learner: Learner, chosen: Selection, in_use: TrainingRun | None, base: _Base | None
+) -> Decision | None:
     """Decide on folds of the train and valid rows; None if one of the models can't be refitted on them."""
     if not isinstance(learner, ProjectionsLearner | WithReaderLearner) or continues_from_champion(run.settings):
         return None
@@ -85,7 +118,9 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
         return None
     rows = triplets(examples, mined=False)
     incumbent: Candidate
-    if in_use is None:
+    if base is not None:
+        incumbent = Candidate(base.pooled.triplets(rows), base.projections)
+    elif in_use is None:
         incumbent = learner.base_candidate(rows)
     else:
         try:
@@ -97,7 +132,8 @@ def _cross_validated(run: Run, learner: Learner, chosen: Selection, in_use: Trai
         incumbent = again.candidate(rows, _rows_also_in(run.database, in_use, examples))
     with run.progress.phase("Comparing on held-out folds"):
         old, new = (held_out_ranks(candidate, groups) for candidate in (incumbent, learner.candidate(rows)))
-    return decide(None if in_use is None else in_use.id, "cross-validated", paired(old, new, groups))
+    run_id, base_of = None if in_use is None else in_use.id, None if base is None else base.run_id
+    return decide(run_id, "cross-validated", paired(old, new, groups), base_of=base_of)
 
 
 def _rows_also_in(database: Database, recorded: TrainingRun, examples: Sequence[ExampleRow]) -> Rows:

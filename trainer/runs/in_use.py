@@ -48,7 +48,7 @@ def open_in_use(
     Args:
         database: the store.
         which: `N`, `N:base`, a folder or a hub name. None for the champion of the narrowest scope that contains all of
-            `channels`; if there is no champion, the base model of the newest run; before any training,
+            `channels`; if there is no champion, the base model of the first run; before any training,
             `untrained`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: receives the loading phase, and a warning if a base model is used because no trained run is in use.

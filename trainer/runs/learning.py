@@ -15,7 +15,7 @@ from trainer.artifacts import load_tensors, tensors_file
 from trainer.data import Selection, StoredPictures
 from trainer.errors import BadSetting, RunUnusable
 from trainer.fitting import Learner, Pooled, ProjectionsLearner, WithReaderLearner, without_reader
-from trainer.models import LazyModel, open_reader
+from trainer.models import LazyModel, Projections, open_reader
 from trainer.progress import Progress
 from trainer.runs.preparing import Prepared, encode, names_to_train, require_no_adapters
 from trainer.runs.record import Run
@@ -25,7 +25,14 @@ from trainer.settings import CHOSEN, CLOSED_FORM, FEATURES_IN_MEMORY, TrainSetti
 if TYPE_CHECKING:
     from trainer.cluster import Processes
 
-__all__ = ["cached_learner", "continues_from_champion", "open_learner", "reopen_learner", "require_processes"]
+__all__ = [
+    "cached_learner",
+    "continues_from_champion",
+    "open_learner",
+    "reopen_base",
+    "reopen_learner",
+    "require_processes",
+]
 
 
 def continues_from_champion(settings: TrainSettings) -> bool:
@@ -105,11 +112,9 @@ def reopen_learner(
     Raises:
         RunUnusable, ModelUnavailable: the run's base model can't be loaded, or has changed.
     """
-    settings = with_chosen(run_settings(recorded), recorded.settings.get(CHOSEN, {}))
-    if continues_from_champion(settings):
+    if continues_from_champion(run_settings(recorded)):
         return None
-    base = base_of(database, recorded, device)
-    settings = replace(settings, precision=precision_here(settings, base.device))
+    base, settings = _base_of(database, recorded, device)
     if not _only_projections(base, settings):
         return None
     learner = cached_learner(base, settings, chosen.examples, encode(database, base, chosen, settings, progress), {})
@@ -118,6 +123,24 @@ def reopen_learner(
     # Runs of older versions did not train the reader.
     trains_reader = "reader_penalty" in recorded.settings.get(CHOSEN, {})
     return _beside_reader(database, learner, chosen, settings, progress, trains_reader=trains_reader)
+
+
+def reopen_base(
+    database: Database, recorded: TrainingRun, device: str, chosen: Selection, progress: Progress
+) -> tuple[Projections, Pooled]:
+    """Return the projections of a recorded run's base model, and today's pairs as that model's features.
+
+    Raises:
+        RunUnusable, ModelUnavailable: the base model can't be loaded, or has changed.
+    """
+    base, settings = _base_of(database, recorded, device)
+    return base.facts.projections, encode(database, base, chosen, settings, progress)
+
+
+def _base_of(database: Database, recorded: TrainingRun, device: str) -> tuple[LazyModel, TrainSettings]:
+    settings = with_chosen(run_settings(recorded), recorded.settings.get(CHOSEN, {}))
+    base = base_of(database, recorded, device)
+    return base, replace(settings, precision=precision_here(settings, base.device))
 
 
 def _only_projections(model: LazyModel, settings: TrainSettings) -> list[str]:

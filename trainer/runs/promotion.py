@@ -26,12 +26,14 @@ class Decision:
     reason: str
 
 
-def named(run_id: int | None) -> str:
+def named(run_id: int | None, base_of: int | None = None) -> str:
     """Name the model in use: the champion, or the base model while no run is in use."""
-    return "the base model" if run_id is None else f"the champion (run {run_id})"
+    if run_id is not None:
+        return f"the champion (run {run_id})"
+    return "the base model" if base_of is None else f"the base model in use (of run {base_of})"
 
 
-def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decision:
+def decide(run_id: int | None, how: str, found: Paired, known: int = 0, *, base_of: int | None = None) -> Decision:
     """Compare two models by recall@1, thumbnail to title, on the same held-out rows, and choose the better one.
 
     A tie, or fewer than `FEWEST` pairs, keeps the model in use. The confidence interval is only reported and does not
@@ -42,13 +44,14 @@ def decide(run_id: int | None, how: str, found: Paired, known: int = 0) -> Decis
         how: `cross-validated` or `valid`.
         found: the comparison, with the model in use first.
         known: the number of rows that were left out because the champion was trained on their title or thumbnail.
+        base_of: the run whose base model is in use, if it is another base model than that of the new run; else None.
     """
     less = f" ({known} more left out: the champion was trained on their title or thumbnail)" if known else ""
     pairs = f"{counted(found.n, 'pair')}{less}"
     interval = f"95 % interval {found.low:+.3f} to {found.high:+.3f}"
     decision = Decision(
         found.better,
-        f"{how} recall@1 {found.new:.3f}, {named(run_id)} {found.old:.3f}, on the same {pairs}: "
+        f"{how} recall@1 {found.new:.3f}, {named(run_id, base_of)} {found.old:.3f}, on the same {pairs}: "
         f"{found.difference:+.3f} ({interval})",
     )
     if found.better and found.n < FEWEST:

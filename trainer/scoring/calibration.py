@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.errors import Diverged
+
 __all__ = ["Calibration", "HeldOutScores", "Probability", "calibrate", "calibration_error", "probability"]
 
 Scores = NDArray[np.floating]
@@ -65,9 +67,12 @@ def calibrate(parts: Sequence[HeldOutScores]) -> Calibration:
 
     Raises:
         ValueError: there are fewer than two folds.
+        Diverged: a cosine is not finite.
     """
     if len(parts) < 2:
         raise ValueError("calibration needs at least two folds")
+    if not all(np.isfinite(part.cosines).all() for part in parts):
+        raise Diverged("the training diverges without some of the videos, so there are no probabilities")
     scales = tuple(_fit_scale([*parts[:at], *parts[at + 1 :]]) for at in range(len(parts)))
     first, right = [], []
     for part, scale in zip(parts, scales, strict=True):

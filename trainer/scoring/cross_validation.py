@@ -65,6 +65,8 @@ def folds(groups: Sequence[str], k: int = FOLDS, seed: int = 0) -> list[Fold]:
 def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows) -> NDArray[np.int64]:
     """Rank each thumbnail's own title among all titles. 1 is best; in a tie, the own title comes last.
 
+    Scores that are not numbers, of a model that diverged, count as ties.
+
     Args:
         pictures: (m, d) vectors of thumbnails, of length 1.
         titles: (n, d) vectors of the rows' titles, of length 1.
@@ -79,7 +81,8 @@ def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows)
     rivals = labels[own][:, None] != labels[None, :]
     # The slack exceeds the rounding error of a product of unit vectors, so rounding counts as a tie.
     slack = 1e-6 if scores.dtype == np.float32 else 1e-12
-    ranks: NDArray[np.int64] = 1 + (rivals & (scores >= mine[:, None] - slack)).sum(axis=1)
+    # Not `scores >= mine`, which is false for NaN: a model that diverged on a fold would rank all titles first.
+    ranks: NDArray[np.int64] = 1 + (rivals & ~(scores < mine[:, None] - slack)).sum(axis=1)
     return ranks
 
 

@@ -140,6 +140,18 @@ async def test_every_page_needs_the_token(filled: object, sqlite_url: str) -> No
             assert (entered.status, entered.headers["Location"]) == (303, place)
 
 
+@pytest.mark.parametrize("length", [100, 12_000, 30_000])
+async def test_a_link_of_any_length_leads_to_the_login(filled: object, sqlite_url: str, length: int) -> None:
+    """A link of 12,000 bytes holds 50 titles. With its escapes escaped again, it is almost twice as long."""
+    path = "/match?" + "t=%E6%97%A5+%26&" * (length // 16)
+    async with serving(sqlite_url, token=TOKEN) as client:
+        asked = await client.get(path, allow_redirects=False, max_field_size=64 << 10)
+        login = await client.get(asked.headers["Location"])
+        assert login.status == 200
+        target = parsed(login.text).all("input", name="next")[0]["value"]
+        assert target == (path if length < 20_000 else "/match")
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text as sql
@@ -141,6 +142,15 @@ async def test_untrusted_titles_are_escaped(sqlite_database: Database) -> None:
         assert not set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\x07\x1b\x9b") & set(text)
     assert "<script>alert(1)</script>" in parsed(texts[0]).text
     assert all(have.get("dir") == "auto" for have in parsed(texts[0]).all("bdi"))
+
+
+@pytest.mark.processes  # of the model, which is asked to search and to compare
+@pytest.mark.parametrize("path", ["/?q={}", "/runs/compare?a={}&b={}", "/video/{}", "/runs/{}", "/?like={}&channel={}"])
+async def test_links_can_not_spoof_the_page(client: Client, path: str) -> None:
+    for text in ("\u202eknil\u2066", "\x07\x1b[1m", "<b>bold</b>", "\0"):
+        page = parsed((await client.get(path.replace("{}", quote(text, safe="")))).text)
+        assert not set("\u202e\u2066\x07\x1b\0\ufffd") & set(page.text)
+        assert not page.all("b")
 
 
 async def test_the_syncs_page_shows_units_and_failures(client: Client, filled: Database) -> None:
