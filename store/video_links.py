@@ -1,10 +1,10 @@
-"""Find the id of a video in the URLs that YouTube, its apps and YouTube Studio show or share."""
+"""The URL of a video, and the id of a video in the URLs that YouTube, its apps and YouTube Studio show or share."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["video_id_in"]
+__all__ = ["video_id_in", "video_url"]
 
 _LINK = re.compile(
     r"(?:(?:https?:)?//)?(?:"
@@ -25,3 +25,8 @@ def video_id_in(text: str) -> str | None:
     """
     found = _LINK.fullmatch(text.strip())
     return None if found is None else found["id"]
+
+
+def video_url(video_id: str) -> str | None:
+    """Return the URL of a stored video; None for one that was imported without YouTube's id."""
+    return None if video_id.startswith("file-") else f"https://youtu.be/{video_id}"

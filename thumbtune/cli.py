@@ -12,6 +12,8 @@ import re
 import select
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -110,21 +112,29 @@ class App:
             raise
 
 
+@contextmanager
+def _closed_pipes() -> Iterator[None]:
+    """End the command with 0 if the reader of stdout has gone, as after `| head`: that is not an error."""
+    try:
+        yield
+    except BrokenPipeError:
+        if _reader_is_gone():
+            raise click.exceptions.Exit(0) from None
+        raise
+
+
 class LazyGroup(click.Group):
     """A group that imports its commands on use, so that `--help` is fast."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Accept `--db STORE` after the command too, because users write it there."""
-        return super().parse_args(ctx, _db_first(args))
+        """Accept `--db STORE` after the command too, because users write it there. It also prints `--help`."""
+        with _closed_pipes():
+            return super().parse_args(ctx, _db_first(args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. A closed output pipe is not an error."""
-        try:
+        """Run the command."""
+        with _closed_pipes():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            if _reader_is_gone():
-                return 0
-            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, sorted."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from store.urls import shown_text
 from thumbtune.interrupts import raise_if_received
@@ -63,7 +64,11 @@ class Console:
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
     def print_json(self, document: object) -> None:
-        """Write one JSON document to stdout; datetimes in ISO 8601, and in ASCII if stdout can't encode it."""
+        """Write one JSON document to stdout: datetimes in ISO 8601, NaN and infinity as null.
+
+        It is in ASCII if stdout can't encode it.
+        """
+        document = _finite(document)
         text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
         try:
             text.encode(self.out.encoding or "utf-8")
@@ -144,6 +149,15 @@ def _write(text: str, stream: TextIO) -> None:
     """Write one safe line, which a terminal shows as several if it is too long."""
     for line in wrapped(printable(text), terminal_width(stream)):
         print(line, file=stream)
+
+
+def _finite(value: Any) -> Any:
+    """Return a document in which None stands for the numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: object) -> object:

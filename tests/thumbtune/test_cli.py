@@ -77,6 +77,8 @@ def test_group_help_truncates_no_sentence(tmp_path: Path, group: str) -> None:
         (["db", "check"], 1, "error: there is no store at thumbtune.db; run 'thumbtune sync CHANNEL' first"),
         (["sql", "select 1"], 1, "error: there is no store at thumbtune.db;"),
         (["db", "backup"], 2, "error: Missing argument 'FILE|DIR'."),
+        (["db", "backup", ""], 2, "error: FILE|DIR is empty;"),
+        (["import", ""], 2, "error: SOURCE is empty;"),
         (["--db", f"sqlite:///{'x' * 300}", "db", "check"], 1, f"error: the file name {'x' * 60}... is too long;"),
     ],
 )
@@ -206,3 +208,42 @@ def test_json_columns_read_the_same_on_both_databases(tmp_path: Path, migrated_p
     assert result.stdout.splitlines() == ["settings", '{"lr": 0.0001}']
     listed = thumbtune("--db", migrated_postgres_url, "sql", query, "--json", cwd=tmp_path)
     assert json.loads(listed.stdout) == [{"settings": {"lr": 0.0001}}]
+
+
+def test_exact_numbers_and_intervals_of_postgres_are_valid_json(tmp_path: Path, migrated_postgres_url: str) -> None:
+    values = {
+        "avg(n)": 1.5,
+        "sum(n)": 3,
+        "array_agg(n)": [1, 2],
+        "max('1 day'::interval)": "1 day, 0:00:00",
+        "'NaN'::float": None,
+        "'NaN'::numeric": None,
+        "min('10:00'::time)": "10:00:00",
+    }
+    columns = ", ".join(f"{value} AS c{number}" for number, value in enumerate(values))
+    query = f"SELECT {columns} FROM (VALUES (1::numeric), (2)) AS t (n)"
+    listed = thumbtune("--db", migrated_postgres_url, "sql", query, "--json", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert list(json.loads(listed.stdout)[0].values()) == list(values.values())
+
+
+def test_json_has_no_infinity(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    listed = thumbtune("sql", "SELECT 9e999 AS x", "--json", cwd=tmp_path)
+    assert "Infinity" not in listed.stdout
+    assert json.loads(listed.stdout) == [{"x": None}]
+
+
+def test_json_may_be_asked_for_before_the_command_of_a_group(tmp_path: Path) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    assert json.loads(thumbtune("channels", "--json", "list", cwd=tmp_path).stdout) == {"channels": []}
+    assert json.loads(thumbtune("runs", "--json", "champions", cwd=tmp_path).stdout) == {"champions": []}
+
+
+@pytest.mark.parametrize("url", ["https://www.youtube.com/@nobody/videos", "youtube.com/@nobody"])
+def test_a_channel_may_be_named_by_its_url(tmp_path: Path, url: str) -> None:
+    thumbtune("db", "upgrade", cwd=tmp_path)
+    for command in (["search", "red"], ["export", "dataset", "out"], ["runs", "promote", "1"]):
+        done = thumbtune(*command, "--channel", url, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "error: channel '@nobody' is not in the store" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -145,6 +146,20 @@ def test_a_reader_that_closes_the_pipe_early_is_not_an_error(tmp_path: Path) -> 
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["config", "--help"], ["config"]])
+def test_a_reader_that_has_closed_the_pipe_before_the_output_is_not_an_error(tmp_path: Path, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "thumbtune", *words]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    finally:
+        os.close(writing)
+    assert "rror" not in done.stderr.decode()
+    assert done.returncode == 0
 
 
 def test_a_command_called_with_arguments_does_not_end_the_process_later(

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import close_session
 from PIL import Image
 
+from collector.youtube import parse_channel_name
 from store.db import Database, rows_as_dicts
 from tests.collector.channels import channel
 from tests.fakes.hub import FakeHub, Repository, serving
@@ -328,6 +329,34 @@ def test_a_channel_may_be_named_by_its_url(database: Database, tmp_path: Path) -
     assert counts(done) == (3, 0, 0, 0)
     assert len(done.channels) == 2
     assert "UCBJycsmduvYEL83R_U4JriQ" in done.channels
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("日本テレビ", "テレビ朝日", "한국 방송"),
+        ("A channel of one company: north", "A channel of one company: south", "A channel of one company?"),
+        ("Tea & cake", "Tea (cake)", "Tea + cake"),
+    ],
+)
+def test_channels_with_different_names_stay_apart(database: Database, tmp_path: Path, names: tuple[str, ...]) -> None:
+    rows = [f"Title {n},video00000{n}.jpg,{name}" for n, name in enumerate(names)]
+    for _ in range(2):
+        done = imported(database, tmp_path, "pairs.csv", "\n".join(["title,path,channel", *rows]))
+        handles = [handle for handle in done.channels.values() if handle]
+        assert len(done.channels) == len(set(handles)) == 3
+        assert all(parse_channel_name(handle).kind == "handle" for handle in handles)
+        assert len(pairs(database)) == 3
+
+
+def test_a_channel_with_an_id_keeps_its_handle_and_title(database: Database, tmp_path: Path) -> None:
+    ids = ("UCBJycsmduvYEL83R_U4JriQ", "UCBJycsmduvYEL83R_U4JriR")
+    rows = [f"Title {n},video00000{n}.jpg,{id_},{('@ours', 'Theirs')[n]}" for n, id_ in enumerate(ids)]
+    done = imported(database, tmp_path, "pairs.csv", "\n".join(["title,path,channel_id,channel", *rows]))
+    assert done.channels == {ids[0]: "@ours", ids[1]: None}
+    with database.read() as session:
+        titles = rows_as_dicts(session, "SELECT title FROM channel ORDER BY title")
+    assert [row["title"] for row in titles] == ["Theirs", "ours"]
 
 
 def test_thumbnails_are_fetched_from_allowed_hosts_only(database: Database, tmp_path: Path) -> None:

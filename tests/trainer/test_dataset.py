@@ -241,8 +241,9 @@ def test_empty_splits_are_left_out(sqlite_database: Database, tmp_path: Path) ->
 def test_exports_that_are_refused(sqlite_database: Database, tmp_path: Path) -> None:
     with pytest.raises(NotEnoughPairs):
         export_dataset(sqlite_database, tmp_path / "ds")
-    with pytest.raises(NotFound, match="there is no snapshot 7"):
-        export_dataset(sqlite_database, tmp_path / "ds", snapshot_id=7)
+    for unknown in (7, 0, -1):
+        with pytest.raises(NotFound, match=str(unknown)):
+            export_dataset(sqlite_database, tmp_path / "ds", snapshot_id=unknown)
     with pytest.raises(NotFound, match="there is no run 7"):
         export_dataset(sqlite_database, tmp_path / "ds", run_id=7)
     with pytest.raises(CantSave, match="is not an empty folder"):

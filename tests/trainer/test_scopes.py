@@ -70,6 +70,8 @@ def test_a_model_of_one_channel_does_not_replace_the_model_of_all(two_channels: 
 def test_channels_without_a_trained_model_use_the_base_model(two_channels: Database, tiny_clip: Path) -> None:
     database = two_channels
     run_id = train(database, settings(tiny_clip, channels=("UC2",))).run_id
+    assert scopes_to_retrain(database) == [()], "nothing is in use, so the run is no reason to leave out UC1"
+    assert new_pairs(database, []).total > 0
     with database.write() as session:
         promote(session, run_id, "by hand")
         assert fitting_champion(session, ["UC1"]) is None

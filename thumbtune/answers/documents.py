@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from store.video_links import video_url
+
 if TYPE_CHECKING:
     from thumbtune.answers.modelled import Searched
     from trainer.library import Found, Matched, Matches, Placed
@@ -34,7 +36,7 @@ def found_document(found: Sequence[Found]) -> list[dict[str, Any]]:
             "channel_id": answer.pair.channel_id,
             "title": answer.pair.title,
             "score": answer.score,
-            "url": f"https://youtu.be/{answer.pair.video_id}",
+            "url": video_url(answer.pair.video_id),
         }
         for rank, answer in enumerate(found, start=1)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from thumbtune.cli import App
-from thumbtune.commands.options import json_option
+from thumbtune.commands.options import channel_option, json_option
 from thumbtune.console import printable
 from thumbtune.early import check_names
 from thumbtune.scopes import channel_names, scope_in_words
@@ -54,13 +54,7 @@ def _in_short(recall: float | None) -> str | None:
 @click.command(short_help="Make a run the champion.")
 @click.argument("run_id", metavar="ID", type=int)
 @click.option("--reason", default="by hand", show_default=True, metavar="TEXT", help="The reason to record.")
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="ID|@HANDLE",
-    help="Use the model for this channel (repeatable).  [default: the channels that it was trained on]",
-)
+@channel_option("the channels that it was trained on", "Use the model for this channel")
 @click.option("--all-channels", is_flag=True, help="Use the model for all channels.")
 @json_option
 @click.pass_obj

@@ -196,6 +196,8 @@ def backup(app: App, file: str, keep: int | None, as_json: bool) -> None:
     from store.db import outside_files  # noqa: PLC0415
     from thumbtune.backups import backup_into  # noqa: PLC0415
 
+    if not file.strip():
+        raise click.UsageError("FILE|DIR is empty; name a file, or '.' for the current folder.")
     place = Path(file)
     into_folder = keep is not None or file.endswith(("/", os.sep)) or place.is_dir()
     with app.open_database(read_only=True, any_revision=True) as database:

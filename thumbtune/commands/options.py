@@ -50,8 +50,10 @@ def note_old_spelling(ctx: click.Context, old: str, new: str) -> None:
 
 
 def _want_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    _app(ctx).console.json_wanted = value
-    return value
+    """Note whether JSON is wanted: with `runs --json show 1`, by the group, for its command."""
+    console = _app(ctx).console
+    console.json_wanted = console.json_wanted or value
+    return console.json_wanted
 
 
 json_option = click.option(
@@ -67,18 +69,31 @@ def looks(n: int) -> str:
     return f"test looked at {counted(n, 'time')}"
 
 
-def channel_option(default: str = "all channels") -> Callable[[F], F]:
-    """Add `--channel`, which restricts a command to the pairs of some channels.
+def _channel_names(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace the URLs of channels by their ids or handles."""
+    if not any("/" in value for value in values):
+        return values
+    from collector.youtube import parse_channel_name  # noqa: PLC0415 (aiohttp is slow to import)
+
+    return tuple(parse_channel_name(value).value if "/" in value else value for value in values)
+
+
+def channel_option(
+    default: str = "all channels", meaning: str = "Use only the pairs of this channel"
+) -> Callable[[F], F]:
+    """Add `--channel`, which restricts a command to some channels.
 
     Args:
         default: the description of the default, for the help.
+        meaning: the description of the option, for the help.
     """
     return click.option(
         "--channel",
         "channels",
         multiple=True,
         metavar="ID|@HANDLE",
-        help=f"Use only the pairs of this channel (repeatable).  [default: {default}]",
+        callback=_channel_names,
+        help=f"{meaning} (repeatable).  [default: {default}]",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from store.video_links import video_url
 from store.wording import counted
 from thumbtune.cli import App
 from thumbtune.commands.engine import encode_first, engine_of, engine_options
@@ -120,7 +121,7 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
         with database.read() as session:
             found = thumbnails_with_words(session, words, channel_ids)
     shown = found.matching[:k]
-    rows = [(video.video_id, video.text, video.title, _url(video.video_id)) for video in shown]
+    rows = [(video.video_id, video.text, video.title, video_url(video.video_id)) for video in shown]
     if rows:
         app.console.table(("id", "words on the thumbnail", "title", "url"), rows)
     else:
@@ -131,7 +132,7 @@ def _search_words(app: App, words: str, k: int, channels: tuple[str, ...], *, as
             "'thumbtune train --with-reader' reads all"
         )
     if as_json:
-        results = [{**asdict(video), "url": _url(video.video_id)} for video in shown]
+        results = [{**asdict(video), "url": video_url(video.video_id)} for video in shown]
         counts = {"searched": found.searched, "unread": found.unread, "found": len(found.matching)}
         app.console.print_json({"words": words, **counts, "results": results})
 
@@ -170,13 +171,6 @@ def _draw(
     return out
 
 
-def _url(video_id: str) -> str | None:
-    """Return the video's URL; None for a video that was imported without YouTube's id."""
-    if video_id.startswith("file-"):
-        return None
-    return f"https://youtu.be/{video_id}"
-
-
 def _report(
     console: Console, found: list[Found], library: Library, names: Mapping[str, str], drawn: Path | None
 ) -> None:
@@ -190,8 +184,8 @@ def _report(
 
     several = len({pair.channel_id for pair in library.pairs}) > 1
     # A terminal has no room for both, and commands accept a URL instead of an id.
-    with_id = not console.on_terminal or any(_url(answer.pair.video_id) is None for answer in found)
-    with_url = any(_url(answer.pair.video_id) for answer in found) or not console.on_terminal
+    with_id = not console.on_terminal or any(video_url(answer.pair.video_id) is None for answer in found)
+    with_url = any(video_url(answer.pair.video_id) for answer in found) or not console.on_terminal
     columns = [
         "rank",
         *(["id"] if with_id else []),
@@ -207,7 +201,7 @@ def _report(
             *([names.get(answer.pair.channel_id, answer.pair.channel_id)] if several else []),
             f"{answer.score:.3f}",
             answer.pair.title,
-            *([_url(answer.pair.video_id)] if with_url else []),
+            *([video_url(answer.pair.video_id)] if with_url else []),
         ]
         for rank, answer in enumerate(found, start=1)
     ]

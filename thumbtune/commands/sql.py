@@ -7,6 +7,8 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 
 import click
 
@@ -53,7 +55,7 @@ def sql(app: App, query: str, as_json: bool, as_csv: bool) -> None:
     with app.open_database(read_only=True) as database, run_query(database, query) as answer:
         if as_json:
             _require_names(answer.columns)
-            rows = [dict(zip(answer.columns, _plain(row), strict=True)) for row in answer.rows]
+            rows = [dict(zip(answer.columns, map(_json_value, _plain(row)), strict=True)) for row in answer.rows]
             app.console.print_json(rows)
         elif as_csv:
             writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -84,6 +86,15 @@ def _plain(row: Sequence[object]) -> list[object]:
     return [f"<{len(cell)} bytes>" if isinstance(cell, bytes | memoryview) else cell for cell in row]
 
 
+def _json_value(cell: object) -> object:
+    """Return a value for JSON: PostgreSQL also has exact numbers, intervals, times, ranges, UUIDs and lists."""
+    if isinstance(cell, Decimal):
+        return int(cell) if cell.is_finite() and cell == cell.to_integral_value() else float(cell)
+    if isinstance(cell, list):
+        return [_json_value(item) for item in cell]
+    return cell if cell is None or isinstance(cell, bool | int | float | str | dict | date) else str(cell)
+
+
 def _text(row: Sequence[object]) -> list[object]:
     """Return values as text: PostgreSQL returns JSON columns as objects, SQLite as text."""
-    return [json.dumps(cell) if isinstance(cell, dict | list) else cell for cell in _plain(row)]
+    return [json.dumps(_json_value(cell)) if isinstance(cell, dict | list) else cell for cell in _plain(row)]

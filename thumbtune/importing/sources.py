@@ -46,6 +46,7 @@ COLUMNS = {
     "published": ("published", "published_at", "upload_date", "date"),
     "duration": ("duration_s", "duration"),
     "channel": ("channel_id", "channel", "channel_handle", "handle", "channel_name"),
+    "channel_title": ("channel_handle", "handle", "channel", "channel_name"),
     "tags": ("tags",),
 }
 
@@ -69,6 +70,7 @@ class Row:
         id: the video's id, or None.
         published_at: UTC, or None.
         channel: the channel's id, handle or name, or None for the source's own channel.
+        channel_title: a handle or title of a channel that is named by its id, or None.
         duration_s: the video's duration in seconds, or None.
         tags: the video's tags.
         key: identifies the thumbnail of a row without an id.
@@ -80,6 +82,7 @@ class Row:
     id: str | None = None
     published_at: datetime | None = None
     channel: str | None = None
+    channel_title: str | None = None
     duration_s: int | None = None
     tags: tuple[str, ...] = ()
     key: bytes = b""
@@ -103,6 +106,8 @@ def open_source(source: str) -> Source:
     Raises:
         ImportFailed: the source is of another kind, can't be read, or has no title or picture column.
     """
+    if not source.strip():
+        raise ImportFailed("SOURCE is empty; name a file or a folder, or '.' for the current folder")
     path = Path(source)
     if path.is_dir():
         name = path.resolve().name
@@ -246,6 +251,7 @@ def _row(where: str, entry: Any, base: Path, place: _Place) -> Row:
         id_,
         _time(values["published"]),
         _text(values["channel"]),
+        _text(values["channel_title"]),
         _seconds(values["duration"]),
         _tags(values["tags"]),
         _key(picture, place),

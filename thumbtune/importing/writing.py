@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from collector.errors import BadChannel, PictureError
+from collector.errors import PictureError
 from collector.http import Http
 from collector.sync import DEFAULT_MIN_DURATION_S
 from collector.thumbnails import Thumbnails, check_picture
-from collector.youtube import parse_channel_name
 from store.db import Database
-from store.errors import NotFound
+from store.errors import AmbiguousHandle, NotFound
 from store.processes import this_process
 from store.tables import Channel, Kind, SyncStatus, Video
 from store.training import this_machine
@@ -35,9 +33,9 @@ from store.youtube import (
     VideoDetails,
     add_counts,
     begin_sync,
-    find_by_handle,
     finish_sync,
     get_channel,
+    holders_of,
     keep_files,
     pause_channel,
     record_details,
@@ -45,10 +43,10 @@ from store.youtube import (
     record_pictures,
     save_channel,
 )
+from thumbtune.importing.channels import find_channel, without_url
 from thumbtune.importing.reading import BadRow
 from thumbtune.importing.sources import Row, Source
-from thumbtune.standin.catalogue import channel_id_from
-from thumbtune.standin.folder import duration_from, handle_from
+from thumbtune.standin.folder import duration_from
 from thumbtune.stopping import run
 
 __all__ = ["Imported", "import_rows"]
@@ -56,7 +54,6 @@ __all__ = ["Imported", "import_rows"]
 BATCH = 64
 AT_ONCE = 16
 """The number of thumbnails to fetch concurrently."""
-_CHANNEL_ID = re.compile(r"UC[0-9A-Za-z_-]{22}")
 
 
 @dataclass
@@ -201,7 +198,7 @@ class _Import:
         self._advance(len(rows))
 
     def _named(self, session: Session, row: Row) -> _Entry:
-        channel_id = self._channel_id(session, row.channel or self._channel)
+        channel_id = self._channel_id(session, row.channel or self._channel, row.channel_title)
         if row.id is not None:
             name = row.id
         else:
@@ -216,14 +213,24 @@ class _Import:
         self._ids[name] = row.where
         return _Entry(row, name, channel_id)
 
-    def _channel_id(self, session: Session, name: str) -> str:
+    def _channel_id(self, session: Session, name: str, title: str | None = None) -> str:
+        """Return the id of a row's channel, which is created if it is new.
+
+        Args:
+            session: a writing session.
+            name: the channel's id, URL, handle or name.
+            title: the title or handle of a new channel that is named by its id.
+        """
         known = self._channels.get(name)
         if known is not None:
             return known
-        name, spelled = _without_url(name), name
-        is_id = _CHANNEL_ID.fullmatch(name) is not None
-        handle = None if is_id else name if name.startswith("@") else handle_from(name)
-        id_ = name if is_id else (find_by_handle(session, handle) if handle else None) or channel_id_from(name)
+        name, spelled = without_url(name), name
+        try:
+            id_, handle = find_channel(session, name)
+        except AmbiguousHandle as error:
+            raise BadRow(str(error)) from error
+        if handle is None and title is not None and title.startswith("@") and not holders_of(session, title):
+            handle = title
         try:
             handle = get_channel(session, id_).handle
         except NotFound:
@@ -231,7 +238,7 @@ class _Import:
                 session,
                 channel_id=id_,
                 handle=handle,
-                title=name.removeprefix("@"),
+                title=(title or name).removeprefix("@"),
                 uploads_playlist_id="UU" + id_[2:],
                 api_item={"imported": True},
                 default_min_duration_s=DEFAULT_MIN_DURATION_S,
@@ -281,14 +288,6 @@ class _Import:
             for run_id in self._runs.values():
                 seconds = time.monotonic() - self._began
                 finish_sync(session, run_id, status, seconds=seconds, error=error, now=utc_now())
-
-
-def _without_url(name: str) -> str:
-    """Return the id, handle or name in a channel's URL; return any other name unchanged."""
-    try:
-        return parse_channel_name(name).value
-    except BadChannel:
-        return name
 
 
 def _batches(rows: Iterable[Row | tuple[str, BadRow]]) -> Iterator[list[Row | tuple[str, BadRow]]]:

@@ -15,6 +15,7 @@ from thumbtune.standin.errors import FolderError
 
 __all__ = ["duration_from", "handle_from", "load_folder"]
 
+_NOT_IN_HANDLES = re.compile(r"""[\s@/\\?#&=%<>"'`:;,!*+$^~|()\[\]{}-]+""")
 _VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 
 
@@ -109,6 +110,7 @@ def _time(text: str, where: str) -> datetime:
 
 
 def handle_from(name: str) -> str:
-    """Return a valid handle: `@` and 3 to 30 characters."""
-    handle = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:30].strip("-._")
+    """Return a valid handle: `@` and 3 to 30 characters, letters of any script among them."""
+    letters = (char if char.isprintable() else "-" for char in name.lower())
+    handle = _NOT_IN_HANDLES.sub("-", "".join(letters)).strip("-._")[:30].strip("-._")
     return "@" + (handle if len(handle) >= 3 else f"{handle}-channel".strip("-"))

@@ -14,6 +14,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from collector.errors import PictureError
+from store.video_links import video_id_in
 from thumbtune.ui.uploads import MAX_BYTES, Uploads
 
 __all__ = ["MAX_TITLES", "Sent", "day", "one_of", "read_fields", "read_form", "read_titles", "video_id", "whole"]
@@ -31,7 +32,6 @@ _MALFORMED = (ValueError, RuntimeError, HttpProcessingError, web.RequestPayloadE
 """What aiohttp raises for malformed forms: also for the headers of a part (HttpProcessingError), and for a field
 `_charset_` that is too long (RuntimeError)."""
 _ID = re.compile(r"[\w-]{1,64}", re.ASCII)
-_ADDRESS = re.compile(r"(?:youtu\.be/|[?&]v=|/shorts/|/embed/|/live/)([\w-]{6,64})", re.ASCII)
 
 
 @dataclass
@@ -147,10 +147,7 @@ def read_titles(text: str) -> tuple[list[str], int]:
 def video_id(text: str) -> str | None:
     """Return the text if it is a video id, or the id in a YouTube URL; None for anything else."""
     text = text.strip()
-    if _ID.fullmatch(text):
-        return text
-    found = _ADDRESS.search(text[:500])
-    return None if found is None else found[1]
+    return text if _ID.fullmatch(text) else video_id_in(text[:500])
 
 
 def one_of(value: str | None, allowed: tuple[str, ...]) -> str | None:

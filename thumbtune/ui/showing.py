@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from store.video_links import video_url
+
 __all__ = ["base_name", "command_in", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
 
 _KEPT = frozenset("\u061c\u200e\u200f")
@@ -92,6 +94,6 @@ def number(value: object, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def video_link(video_id: str) -> str:
-    """Return a video's URL on YouTube."""
-    return f"https://youtu.be/{quote(video_id, safe='')}"
+def video_link(video_id: str) -> str | None:
+    """Return a video's URL on YouTube; None for one that was imported without YouTube's id."""
+    return video_url(quote(video_id, safe=""))

@@ -29,6 +29,7 @@ from store.training import (
     texts_of,
     video_facts,
 )
+from store.video_links import video_url
 from trainer.artifacts import can_save, whole_folder
 from trainer.data import snapshot
 from trainer.data.channel_names import channel_id
@@ -106,7 +107,7 @@ def export_dataset(
         known = channel_titles(session)
     channel_ids = tuple(channel_id(name, known) for name in channels)
     progress = progress or Silent()
-    chosen = snapshot_id or _chosen(database, run_id, channel_ids, progress)
+    chosen = _chosen(database, run_id, channel_ids, progress) if snapshot_id is None else snapshot_id
     with quiet_libraries(), can_save(folder):
         sources = _sources(database, chosen, channel_ids)
         if not sources:
@@ -300,7 +301,7 @@ class _Stream:
                     "channel": facts[row.video_id].channel,
                     "published_at": facts[row.video_id].published_at,
                     "tags": list(facts[row.video_id].tags),
-                    "url": f"https://youtu.be/{row.video_id}" if not row.video_id.startswith("file-") else None,
+                    "url": video_url(row.video_id),
                     "thumbnail_text": texts.get(row.picture_sha256),
                 }
                 yield {column: value[column] for column in self.columns}

@@ -267,7 +267,7 @@ def _trained_in_use(database: Database) -> int:
     run_id, model = found
     if model == "base":
         raise RunUnusable(
-            f"no trained model is in use: the base model was at least as good as run {run_id}; choose a run with --run"
+            "no trained model is in use for all channels; choose a run with --run ('thumbtune runs' lists them)"
         )
     return run_id
 

@@ -104,7 +104,7 @@ def scopes_to_retrain(database: Database, channels: Sequence[str] = ()) -> list[
             return [tuple(sorted({channel_id(name, known) for name in channels}))]
         scopes = [one.scope for one in current_models(session)]
         newest = None if scopes else newest_done_run(session)
-    if newest is not None:  # a store from before champions existed
+    if newest is not None and newest.decision is None:  # a store from before models were compared
         scopes = [scope_of(newest.settings)]
     left = [(scope, tuple(channel for channel in scope if channel in known)) for scope in scopes]
     return list(dict.fromkeys(kept for scope, kept in left if kept or not scope)) or [()]

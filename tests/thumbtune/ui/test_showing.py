@@ -69,10 +69,11 @@ def test_form_titles_and_ids_in_urls_are_parsed() -> None:
     for address in (
         "https://youtu.be/dQw4w9WgXcQ?t=3",
         "https://www.youtube.com/watch?x=1&v=dQw4w9WgXcQ",
+        "https://studio.youtube.com/video/dQw4w9WgXcQ/edit",
         "dQw4w9WgXcQ",
     ):
         assert video_id(address) == "dQw4w9WgXcQ"
-    for other in ("", "/etc/passwd", "../x", "https://example.org/", "a b"):
+    for other in ("", "/etc/passwd", "../x", "https://example.org/", "https://example.org/?v=dQw4w9WgXcQ", "a b"):
         assert video_id(other) is None
 
 

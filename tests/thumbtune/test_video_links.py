@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from store.video_links import video_id_in
+from store.training import Pair
+from store.video_links import video_id_in, video_url
+from thumbtune.answers.documents import found_document
+from thumbtune.ui.showing import video_link
+from trainer.library import Found
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,9 @@ def test_the_id_is_found_in_a_url(url: str) -> None:
 )
 def test_other_text_is_no_url_of_a_video(text: str) -> None:
     assert video_id_in(text) is None
+
+
+@pytest.mark.parametrize(("video_id", "url"), [("dQw4w9WgXcQ", "https://youtu.be/dQw4w9WgXcQ"), ("file-0a1b", None)])
+def test_a_video_without_an_id_of_youtube_has_no_url(video_id: str, url: str | None) -> None:
+    assert (video_url(video_id), video_link(video_id)) == (url, url)
+    assert found_document([Found(Pair(video_id, "UC1", 1, "Title", ""), 0.5)])[0]["url"] == url
