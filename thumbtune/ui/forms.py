@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from collector.errors import PictureError
 from store.video_links import video_id_in
-from thumbtune.ui.uploads import MAX_BYTES, Uploads
+from thumbtune.ui.uploads import MAX_BYTES, TooManyUploads, Uploads
 
 __all__ = ["MAX_TITLES", "Sent", "day", "one_of", "read_fields", "read_form", "read_titles", "video_id", "whole"]
 
@@ -81,11 +81,16 @@ async def read_form(request: web.Request, uploads: Uploads) -> Sent:
         web.HTTPRequestEntityTooLarge: the form has too many or too large parts.
         web.HTTPUnsupportedMediaType: the request is not a multipart form.
         web.HTTPBadRequest: the form is truncated, or not UTF-8.
+        web.HTTPServiceUnavailable: other visitors are sending too many pictures.
     """
     if request.content_type != "multipart/form-data":
         raise web.HTTPUnsupportedMediaType(text="send a form (multipart/form-data)")
-    async with _arriving(PICTURES_IN_S):
-        return await _read(request, uploads)
+    try:
+        with uploads.arriving() as count:
+            async with _arriving(PICTURES_IN_S):
+                return await _read(request, uploads, count)
+    except TooManyUploads as error:
+        raise web.HTTPServiceUnavailable(text="too many pictures arrive at the same time; try again soon") from error
 
 
 @asynccontextmanager
@@ -99,7 +104,7 @@ async def _arriving(seconds: float) -> AsyncIterator[None]:
         raise web.HTTPBadRequest(text="the form can't be read; send it again") from error
 
 
-async def _read(request: web.Request, uploads: Uploads) -> Sent:
+async def _read(request: web.Request, uploads: Uploads, count: Callable[[int], None]) -> Sent:
     sent = Sent()
     contents: list[tuple[str, bytes]] = []
     parts = 0
@@ -108,10 +113,10 @@ async def _read(request: web.Request, uploads: Uploads) -> Sent:
         if parts > _MOST_PARTS or not isinstance(part, BodyPartReader):
             raise web.HTTPRequestEntityTooLarge(MAX_BYTES, text="the form has too many parts")
         if part.filename is None:
-            value = await _content(part, _FIELD_BYTES)
+            value = await _content(part, _FIELD_BYTES, count)
             sent.fields.append((part.name or "", value.decode("utf-8")))
         elif part.filename or part.name:
-            content = await _content(part, MAX_BYTES)
+            content = await _content(part, MAX_BYTES, count)
             if content:
                 contents.append((part.filename or "the picture", content))
             if len(contents) > _MOST_FILES:
@@ -124,9 +129,10 @@ async def _read(request: web.Request, uploads: Uploads) -> Sent:
     return sent
 
 
-async def _content(part: BodyPartReader, most: int) -> bytes:
+async def _content(part: BodyPartReader, most: int, count: Callable[[int], None]) -> bytes:
     read = bytearray()
     while chunk := await part.read_chunk():
+        count(len(chunk))
         read += chunk
         if len(read) > most:
             raise web.HTTPRequestEntityTooLarge(

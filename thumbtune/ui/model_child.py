@@ -115,8 +115,10 @@ class _Child:
         from trainer.scoring import compare  # noqa: PLC0415
 
         found = compare(self.database, question["a"], question["b"], question["split"])
-        changes = [{**asdict(change), "flipped": change.flipped} for change in found.changes]
-        return {**asdict(found), "changes": changes}
+        # Only what the page shows: a split of a million thumbnails may have as many changes.
+        flipped = [change for change in found.changes if change.flipped]
+        shown = [asdict(change) for change in flipped[: question["most"]]]
+        return {**asdict(replace(found, changes=[])), "changes": shown, "flipped": len(flipped)}
 
     def ask_promote(self, question: dict[str, Any], _blobs: list[bytes]) -> dict[str, Any]:
         from trainer.runs import promote_run  # noqa: PLC0415

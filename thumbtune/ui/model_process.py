@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from thumbtune.ui.messages import decoded, encoded
 from thumbtune.ui.settings import PageSettings
@@ -107,8 +108,11 @@ class ModelProcess:
         self.progress = Progressed("Starting" if self.pid is None else "Working")
         try:
             return await self._asked(await self._started(), question, blobs)
-        except asyncio.CancelledError:
-            # A partly sent question or an unread answer must not affect the next question, so the process is ended.
+        except (ModelError, _Ended):
+            raise
+        except BaseException:
+            # Cancelled, or the answer can't be read. A partly sent question or the rest of an answer must not affect
+            # the next question, so the process is ended.
             await self.stop()
             raise
         finally:
@@ -139,15 +143,18 @@ class ModelProcess:
             return self._process
         if self._process is not None and self._process.returncode is not None:
             self._died = self._died or _how_it_ended(self._process.returncode)
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=_environment(self._settings),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C is for the server, which then ends this process itself
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=_environment(self._settings),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
+                start_new_session=True,  # Ctrl-C is for the server, which then ends this process itself
+            )
+        except OSError as error:
+            raise ModelError(f"the model's process can't be started ({error.strerror}); try again later") from error
         assert self._process.stderr is not None
         self._log = asyncio.create_task(self._follow(self._process.stderr))
         log.info("the model's process has begun", extra={"pid": self._process.pid})
@@ -166,6 +173,9 @@ class ModelProcess:
         if process.returncode is None:
             with suppress(ProcessLookupError):
                 process.kill()
+            # asyncio waits for the end of the output, which it does not read while too much of it is unread.
+            while process.stdout is not None and await process.stdout.read(1 << 16):
+                pass
             await process.wait()
         if self._log is not None:
             self._log.cancel()
@@ -177,8 +187,7 @@ def _environment(settings: PageSettings) -> dict[str, str]:
     The store's URL is passed here, because it may contain a password and every user can read a process's arguments.
     libpq's variables for passwords are kept for a PostgreSQL URL without one.
     """
-    needs_password = settings.db_url.startswith("postgres") and make_url(settings.db_url).password is None
-    left_out = _SECRETS if needs_password else _SECRETS | _PASSWORDS
+    left_out = _SECRETS if _needs_password(settings.db_url) else _SECRETS | _PASSWORDS
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     kept["THUMBTUNE_DB"] = settings.db_url
     if settings.model is not None:
@@ -186,6 +195,13 @@ def _environment(settings: PageSettings) -> dict[str, str]:
     if settings.read_only:
         kept["THUMBTUNE_UI_READ_ONLY"] = "1"
     return kept
+
+
+def _needs_password(url: str) -> bool:
+    try:
+        return url.startswith("postgres") and make_url(url).password is None
+    except (ArgumentError, ValueError):
+        return False  # invalid: the model process says so
 
 
 class _Ended(Exception):

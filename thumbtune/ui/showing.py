@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from store.urls import shown_text
 from store.video_links import video_url
 
 __all__ = ["base_name", "command_in", "moment", "number", "plain_title", "secrets_hidden", "video_link"]
@@ -19,13 +20,14 @@ _KEPT = frozenset("\u061c\u200e\u200f")
 """Marks that Arabic and Hebrew titles need. In an element with its own direction, they don't affect other text."""
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LONGEST = 1000
+_LONGEST_MESSAGE = 10_000
+"""Of a longer message, the rest is not examined; nobody reads it."""
 _MOST_MARKS = 4
 """The maximum number of combining characters on one letter; more would overlap other lines."""
 
 _PATH = re.compile(r"(?:file:/+|(?<![\w:/.~-])~?/)(?:[^\s/:;,'\"()<>]+/)+([^\s/:;,'\"()<>]*)")
 _WINDOWS_PATH = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\s\\:;,'\"()<>]+\\)*([^\s\\:;,'\"()<>]*)")
-_STORE_URL = re.compile(r"\b(sqlite|postgres(?:ql)?)(?:\+\w+)?://[^\s;,'\"()<>]*")
-_USER = re.compile(r"(\w+://)[^\s/@]+@")
+_STORE_URL = re.compile(r"\b(sqlite|postgres(?:ql)?)(?:\+\w{1,20})?://(?:\S{0,1000}@)?[^\s;,'\"()<>]*")
 _COMMAND = re.compile(r"'(thumbtune [^']+)'|(pip install 'thumbtune\[[\w,]+\]')")
 _KEY = re.compile(r"\b(?:AIza[\w-]{20,}|hf_\w{20,})|((?:key|token)=)[^\s&;,]+")
 
@@ -58,12 +60,16 @@ def secrets_hidden(text: str, folders: Iterable[Path] = ()) -> str:
         text: the message.
         folders: folders to remove wherever they occur, even if their names contain spaces.
     """
+    if len(text) > _LONGEST_MESSAGE:
+        # A word that is cut may be a URL whose password would no longer be recognised.
+        text = f"{text[:_LONGEST_MESSAGE].rpartition(' ')[0]}…"
     known = [*folders, Path.cwd(), Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())]
+    text = shown_text(text)
     text = _STORE_URL.sub(lambda found: f"the {'SQLite' if found[1] == 'sqlite' else 'PostgreSQL'} store", text)
     for folder in sorted({str(folder) for folder in known if len(folder.parts) > 1}, key=len, reverse=True):
         text = text.replace(f"{folder}/", "").replace(folder, Path(folder).name)
     text = _WINDOWS_PATH.sub(r"\1", _PATH.sub(r"\1", text))
-    return _KEY.sub(lambda found: f"{found[1] or ''}…", _USER.sub(r"\1", text))
+    return _KEY.sub(lambda found: f"{found[1] or ''}…", text)
 
 
 def command_in(text: str) -> str:

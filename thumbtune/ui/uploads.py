@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from collector.errors import PictureError
 from collector.thumbnails import CheckedPicture, LargeDecoder, check_picture
 
-__all__ = ["MAX_BYTES", "Upload", "Uploads"]
+__all__ = ["MAX_BYTES", "TooManyUploads", "Upload", "Uploads"]
 
 MAX_BYTES = 8 << 20
 """The maximum size of one picture."""
+_MOST_ARRIVING = 128 << 20
+"""The most bytes of forms that are being received, of all visitors together."""
 _MOST = 48
 _MOST_BYTES = 96 << 20
+
+
+class TooManyUploads(Exception):
+    """Visitors send more pictures than fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,30 @@ class Uploads:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._arriving = 0
         self._checking = asyncio.Semaphore(2)
         self._large = LargeDecoder()
+
+    @contextmanager
+    def arriving(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a form while it is received; yield a function that is called with each number of bytes.
+
+        The function raises TooManyUploads if the forms of all visitors exceed the limit. Nobody waits for room: slow
+        visitors could hold it.
+        """
+        counted = 0
+
+        def count(size: int) -> None:
+            nonlocal counted
+            if self._arriving + size > _MOST_ARRIVING:
+                raise TooManyUploads
+            counted += size
+            self._arriving += size
+
+        try:
+            yield count
+        finally:
+            self._arriving -= counted
 
     async def add(self, content: bytes) -> str:
         """Check a picture and keep it; return its name.

@@ -17,7 +17,7 @@ from store.training import library_mark, model_in_use, promote
 from tests.store.builders import add_channel, add_video
 from tests.trainer.tiny import draw
 from thumbtune.answers.modelled import Answerer
-from thumbtune.ui.model_process import ModelProcess
+from thumbtune.ui.model_process import ModelError, ModelProcess
 from thumbtune.ui.settings import PageSettings
 from thumbtune.ui.waiting import Questions
 
@@ -28,9 +28,33 @@ for number, line in enumerate(sys.stdin, start=1):
 """
 
 
+LONG = """
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"answer": {"size": "x" * json.loads(line)["size"]}, "blobs": []}), flush=True)
+"""
+
+
 def counting(url: str = "sqlite:///x") -> ModelProcess:
     """A model process that answers with the number of its questions."""
     return ModelProcess(PageSettings(url, Listen("127.0.0.1", 0)), [sys.executable, "-c", COUNTS])
+
+
+@pytest.mark.processes
+async def test_an_answer_that_is_too_long_does_not_affect_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thumbtune.ui.model_process._LONGEST_LINE", 1000)
+    model = ModelProcess(PageSettings("sqlite:///x", Listen("127.0.0.1", 0)), [sys.executable, "-c", LONG])
+    try:
+        with pytest.raises(ValueError, match="limit"):
+            await model.ask({"size": 500_000})
+        assert (await model.ask({"size": 5}))["size"] == "xxxxx"
+    finally:
+        await model.stop()
+
+
+async def test_a_process_that_can_not_be_started_is_an_error_of_the_model() -> None:
+    with pytest.raises(ModelError):
+        await ModelProcess(PageSettings("sqlite:///x", Listen("127.0.0.1", 0)), ["/nowhere/python"]).ask({})
 
 
 @pytest.mark.processes
@@ -52,7 +76,7 @@ async def test_an_uncollected_answer_expires(kept_s: float, number: int) -> None
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("url", "kept"),
-    [("sqlite:///x", set()), ("postgresql+psycopg://me:word@host/x", set()),
+    [("sqlite:///x", set()), ("postgresql+psycopg://me:word@host/x", set()), ("postgresql://host:port/x", set()),
      ("postgresql+psycopg://me@host/x", {"PGPASSWORD", "PGPASSFILE"})],
 )  # fmt: skip
 async def test_the_model_process_gets_only_the_secrets_that_it_needs(

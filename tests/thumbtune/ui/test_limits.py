@@ -267,6 +267,28 @@ async def test_uploads_are_kept_in_memory_only(client: Client, filled: Database,
     assert sizes(tmp_path) == before
 
 
+async def test_forms_that_arrive_at_the_same_time_fit_into_memory(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thumbtune.ui.uploads._MOST_ARRIVING", 3 << 20)
+    head = (
+        b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+        b"Content-Length: 4000000\r\n\r\n--x\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\n"
+    )
+    slow = [await connect(client) for _ in range(3)]
+    for _, writer in slow:
+        writer.write(head + bytes(1 << 20))
+        await writer.drain()
+    async with asyncio.timeout(30):
+        while (await client.ask("POST", "/search", data=form(bytes(1 << 20)))).status != 503:
+            pass  # until the server has read the bodies of the others
+        for _, writer in slow:
+            writer.close()
+        picture = draw("red", "bar", 1)
+        while (await client.ask("POST", "/search", data=form(picture), allow_redirects=False)).status != 303:
+            pass  # until the server has seen that they are closed
+
+
 async def test_old_uploads_are_removed_to_make_room() -> None:
     uploads = Uploads()
     async with uploads.opened():

@@ -24,13 +24,13 @@ async def show(request: web.Request) -> web.Response:
     split = one_of(query.get("split"), _SPLITS) or "valid"
     modelled = Modelled(problem="name two runs: a run's number, or N:base for the base model of run N")
     if a and b:
-        modelled = await site.ask({"ask": "compare", "a": a, "b": b, "split": split})
-    flipped: list[dict[str, Any]] = []
+        modelled = await site.ask({"ask": "compare", "a": a, "b": b, "split": split, "most": _MOST_SHOWN})
+    shown: list[dict[str, Any]] = []
+    flipped = 0
     pictures: dict[str, tuple[str, str]] = {}
     if modelled.answer is not None:
         found = modelled.answer
-        flipped = [change for change in found["changes"] if change["flipped"]]
-        shown = flipped[:_MOST_SHOWN]
+        shown, flipped = found["changes"], found["flipped"]
 
         def read(session: Session) -> dict[str, tuple[str, str]]:
             return snapshot_pairs(session, found["b"]["snapshot_id"], [change["video_id"] for change in shown])
@@ -46,9 +46,9 @@ async def show(request: web.Request) -> web.Response:
         split=split,
         splits=_SPLITS,
         modelled=modelled,
-        won=[change for change in flipped[:_MOST_SHOWN] if change["rank_b"] == 1],
-        lost=[change for change in flipped[:_MOST_SHOWN] if change["rank_a"] == 1],
-        flipped=len(flipped),
+        won=[change for change in shown if change["rank_b"] == 1],
+        lost=[change for change in shown if change["rank_a"] == 1],
+        flipped=flipped,
         most_shown=_MOST_SHOWN,
         pictures=pictures,
     )
