@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, delete, func, select, upda
 from sqlalchemy.orm import Session
 
 from store.db.database import Database, PicturesAt
-from store.db.picture_files import places, put_files, read_files, require_place, use_place
+from store.db.picture_files import has_pictures, places, put_files, read_files, require_place, use_place
 from store.db.places import open_place
 from store.errors import PicturesUnavailable
 from store.tables import Picture, PicturePlace
@@ -177,6 +177,4 @@ def _empty(database: Database, at: PicturePlace) -> None:
 def _is_used(session: Session, at: PicturePlace) -> bool:
     """Whether new thumbnails go to the place, or any is there."""
     is_current = session.scalar(select(PicturePlace.is_current).where(PicturePlace.id == at.id).with_for_update())
-    return (
-        bool(is_current) or session.scalar(select(Picture.sha256).where(Picture.place_id == at.id).limit(1)) is not None
-    )
+    return bool(is_current) or has_pictures(session, at)

@@ -26,6 +26,7 @@ __all__ = [
     "delete_files",
     "delete_orphans",
     "expect_pictures",
+    "has_pictures",
     "listed_sizes",
     "orphans",
     "outside_files",
@@ -193,10 +194,20 @@ def delete_files(database: Database, files: Mapping[str, Collection[str]]) -> in
     return deleted
 
 
+def has_pictures(session: Session, at: PicturePlace) -> bool:
+    """Return whether the rows of any thumbnails refer to a place."""
+    return session.scalar(select(Picture.sha256).where(Picture.place_id == at.id).limit(1)) is not None
+
+
 def orphans(session: Session, at: PicturePlace) -> Iterator[list[Listed]]:
     """Yield, in pages, the files in a place that no row refers to. Crashes leave such files."""
     place = open_place(at.url)
-    place.require(at.mark)
+    try:
+        place.require(at.mark)
+    except PicturesUnavailable:
+        if at.is_current or has_pictures(session, at):
+            raise
+        return  # an interrupted move has emptied the place
     for page in place.listed():
         for batch in batches(page):
             digests = [one.sha256 for one in batch]

@@ -259,6 +259,17 @@ def test_an_empty_place_is_an_error_and_not_lost_thumbnails(filled: Database, pl
         problems(filled)
 
 
+def test_an_emptied_place_that_a_killed_move_has_not_forgotten_is_no_damage(filled: Database, place_url: str) -> None:
+    use_place(filled, place_url)
+    use_place(filled, None)
+    open_place(place_url).release()
+    assert problems(filled) == []
+    assert delete_orphans(filled, utc_now()) == 0
+    move_pictures(filled, None)
+    with filled.read() as session:
+        assert places(session) == []
+
+
 def test_two_stores_do_not_share_a_place(filled: Database, place_url: str, tmp_path: Path) -> None:
     move_pictures(filled, place_url)
     with open_database(f"sqlite:///{tmp_path / 'other.db'}") as other:
