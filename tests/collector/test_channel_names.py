@@ -101,6 +101,7 @@ def test_a_bare_name_gets_a_hint() -> None:
         parse_channel_name("GoogleDevelopers")
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:

@@ -65,6 +65,7 @@ async def test_looking_up_a_handle_costs_one_unit_per_day(sqlite_database: Datab
         assert (await sync(sqlite_database, server, server.catalogues[0].channel_id, now=later(50))).units == 0
 
 
+@pytest.mark.slow
 async def test_a_channel_synced_by_id_takes_its_handle_from_the_previous_owner(sqlite_database: Database) -> None:
     first, second = two()
     async with StandIn(first, second) as server:

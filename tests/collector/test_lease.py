@@ -238,6 +238,7 @@ async def test_invalid_responses_stay_within_the_budget(sqlite_database: Databas
         assert (report.status, report.units, server.units) == ("quota", 9, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "hang"])
 async def test_missing_responses_stay_within_the_budget(sqlite_database: Database, kind: FaultKind) -> None:
     never = Faults([Fault(kind, path="/youtube/v3/", delay_s=60)], most_in_a_row=None)

@@ -44,6 +44,7 @@ def damaged(database: Database) -> list[str]:
     return [digest for result in check(database) for digest in result.digests]
 
 
+@pytest.mark.slow
 async def test_syncs_to_a_folder_or_bucket_equal_syncs_to_the_database(
     database: Database, place_url: str, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ async def test_syncs_to_a_folder_or_bucket_equal_syncs_to_the_database(
         assert server.journal.count("picture", 304) == 9
 
 
+@pytest.mark.slow
 async def test_lost_and_damaged_files_are_fetched_again(sqlite_database: Database, place_url: str) -> None:
     database = expect_pictures(sqlite_database, place_url)
     place = open_place(place_url)
@@ -95,6 +97,7 @@ async def test_lost_and_damaged_files_are_fetched_again(sqlite_database: Databas
         assert server.journal.count("picture") == 2
 
 
+@pytest.mark.slow
 async def test_a_sync_survives_a_short_outage(sqlite_database: Database, bucket: ObjectStore) -> None:
     database = expect_pictures(sqlite_database, bucket.url)
     bucket.failing(5, "503 Slow Down", "SlowDown")

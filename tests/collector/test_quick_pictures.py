@@ -44,6 +44,7 @@ def test_a_file_without_a_readable_header_is_refused_at_once() -> None:
         is_quick(b"<html>")
 
 
+@pytest.mark.slow
 async def test_each_step_of_the_event_loop_checks_few_thumbnails(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

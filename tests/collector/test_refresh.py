@@ -124,6 +124,7 @@ async def test_a_private_newest_video_that_returns_is_found_without_a_refresh(sq
     assert contents(sqlite_database)[TWO][:3] == ("Title 2", "video", "available")
 
 
+@pytest.mark.slow
 async def test_an_empty_response_is_requested_again(sqlite_database: Database) -> None:
     async with StandIn(channel(50)) as server:
         await sync(sqlite_database, server)
@@ -265,6 +266,7 @@ async def test_a_channel_without_uploads_does_not_count_as_closed(sqlite_databas
         assert (await sync(sqlite_database, server, mode="full")).status == "complete"
 
 
+@pytest.mark.slow
 async def test_each_read_of_the_details_adds_a_reading(database: Database) -> None:
     catalogue = channel(2)
     catalogue.change(ONE, statistics={"viewCount": "10", "likeCount": "2"})  # comments are turned off

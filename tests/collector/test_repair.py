@@ -57,6 +57,7 @@ async def repair(database: Database, server: StandIn) -> list[Repair]:
     return await repair_pictures(database, damaged, hosts, http=hasty_http())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGES)
 async def test_a_damaged_thumbnail_is_fetched_again(sqlite_database: Database, how: str) -> None:
     async with StandIn(channel(5)) as server:
@@ -70,6 +71,7 @@ async def test_a_damaged_thumbnail_is_fetched_again(sqlite_database: Database, h
     assert not any(result.problems for result in check(sqlite_database))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", DAMAGES)
 async def test_a_refresh_fetches_damaged_thumbnails_unconditionally(sqlite_database: Database, how: str) -> None:
     async with StandIn(channel(5)) as server:

@@ -137,6 +137,7 @@ def test_durations_out_of_range(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:

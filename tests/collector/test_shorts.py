@@ -132,6 +132,7 @@ async def test_without_a_shorts_playlist_durations_decide(database: Database) ->
         assert (await sync(database, server, min_duration_s=181)).not_pairs["short"] == 3
 
 
+@pytest.mark.slow
 async def test_an_empty_playlist_and_a_refusal_are_no_answer(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(180, False), b=(181, False))
     empty = b'{"kind": "youtube#playlistItemListResponse", "items": [], "pageInfo": {"totalResults": 0}}'
@@ -196,6 +197,7 @@ async def test_a_refresh_requests_the_playlist_again(sqlite_database: Database) 
         assert report.pictures_fetched == 1
 
 
+@pytest.mark.slow
 async def test_reading_details_again_keeps_the_answer(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(120, True))
     async with StandIn(catalogue) as server:

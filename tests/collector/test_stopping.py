@@ -86,6 +86,7 @@ async def stopped(database: Database, server: StandIn, ready: Callable[[], bool]
     return report
 
 
+@pytest.mark.slow
 async def test_stopping_writes_thumbnails_that_wait_to_be_written(sqlite_database: Database) -> None:
     missing = Faults([Fault("status", path="/vi", status=404)], most_in_a_row=None)
     async with StandIn(channel(DUE), faults=missing) as server:

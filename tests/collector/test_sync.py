@@ -146,6 +146,7 @@ async def test_new_videos_missing_from_a_late_feed_are_found_by_listing(sqlite_d
         assert (report.new, report.units) == (2, 3)  # two pages, until one is known; one batch
 
 
+@pytest.mark.slow
 async def test_an_incremental_sync_lists_up_to_a_page_of_known_videos(sqlite_database: Database) -> None:
     catalogue = channel(300)
     async with StandIn(catalogue) as server:
@@ -182,6 +183,7 @@ async def test_a_quota_that_ends_at_any_unit_costs_no_unit_twice(tmp_path: Path)
     clean.close()
 
 
+@pytest.mark.slow
 async def test_an_interrupted_incremental_sync_leaves_no_gap(sqlite_database: Database) -> None:
     catalogue = channel(60)
     async with StandIn(catalogue) as server:
@@ -530,6 +532,7 @@ async def test_a_video_that_moves_to_the_next_page_is_stored_once(sqlite_databas
         assert (await sync(sqlite_database, server)).new == 1
 
 
+@pytest.mark.slow
 async def test_stopping_ends_the_run_cleanly_and_the_next_sync_completes(sqlite_database: Database) -> None:
     catalogue = channel(200)
     async with StandIn(catalogue) as server:
@@ -577,6 +580,7 @@ async def test_stopping_a_finished_sync_leaves_it_complete(sqlite_database: Data
     assert [run.status for run in sync_runs(sqlite_database)] == ["complete", "unchanged", "unchanged"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"),
     [(Fault("status", path="/vi", status=503), "answered 503"), (Fault("reset", path="/vi"), "the connection")],

@@ -54,6 +54,7 @@ async def test_returned_videos_are_read_by_the_next_sync(sqlite_database: Databa
     assert set(kinds(sqlite_database).values()) == {("video", "available")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["incremental", "refresh"])
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_returned_video_gets_its_current_thumbnail(
@@ -150,6 +151,7 @@ async def test_the_newest_videos_do_not_hide_a_gap_in_the_listing(sqlite_databas
         assert (await sync(sqlite_database, server)).status == "unchanged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["incremental", "full"])
 async def test_an_expired_token_and_a_network_failure_leave_no_gap(sqlite_database: Database, mode: SyncMode) -> None:
     catalogue = channel(160)
@@ -193,6 +195,7 @@ async def test_a_resumed_refresh_with_another_size_replaces_every_thumbnail(sqli
         assert all("maxres" in (url or "") for url in session.scalars(select(Video.picture_url)))
 
 
+@pytest.mark.slow
 async def test_a_page_that_was_not_written_is_listed_by_the_next_sync(sqlite_database: Database) -> None:
     """Even if the next page has arrived by then, it must not be written instead."""
     with sqlite_database.write() as session:

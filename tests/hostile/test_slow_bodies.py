@@ -62,6 +62,7 @@ async def thumbnail(http: Http, url: str) -> int:
         return await http.get(Request(url, max_bytes=8 << 20), whole)
 
 
+@pytest.mark.slow
 async def test_a_slow_thumbnail_does_not_delay_the_api_and_times_out() -> None:
     async with server() as (url, read), Http(pauses=ONCE, pace=Pace(0.5, 1 << 10)) as http:
         slow = asyncio.create_task(thumbnail(http, url + SLOW))
@@ -73,6 +74,7 @@ async def test_a_slow_thumbnail_does_not_delay_the_api_and_times_out() -> None:
         assert await thumbnail(http, url + FAST) == LARGE, "the slot is released"
 
 
+@pytest.mark.slow
 async def test_waiting_for_a_slot_does_not_count_as_server_time() -> None:
     async with server() as (url, _), Http(pauses=ONCE, timeout_s=0.5, pace=Pace(0.2, 1 << 10)) as http:
         async with http.turn():

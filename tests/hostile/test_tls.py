@@ -83,6 +83,7 @@ async def get(url: str) -> bytes:
         return await http.get(Request(url), lambda answer: answer.body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [close_at_once, answer_in_plain_http, never_answer])
 async def test_a_handshake_that_fails_is_a_network_error(serve: Serve) -> None:
     async with server(serve) as url:

@@ -324,6 +324,7 @@ def test_a_bad_url_is_refused_without_its_secrets(url: str) -> None:
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_requests_to_a_slow_object_store_are_retried(sqlite_database: Database, bucket: ObjectStore) -> None:
     fill(sqlite_database, FILES)
     bucket.failing(3, "503 Slow Down", "SlowDown")
@@ -332,6 +333,7 @@ def test_requests_to_a_slow_object_store_are_retried(sqlite_database: Database, 
     assert stored(sqlite_database) == FILES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, -1])
 def test_requests_time_out(
     sqlite_database: Database, bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch, times: int

@@ -97,6 +97,7 @@ def test_counts_of_concurrent_writers_add_up(database: Database, run: int) -> No
         assert (get_sync(session, run).requests, units_spent(session, quota_day(T0))) == (30, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "is_good"),
     [

@@ -105,6 +105,7 @@ def test_titles_are_read_from_a_file_and_from_standard_input(
     assert asked("mine") == {"mine"}, "words that were not requested are not read"
 
 
+@pytest.mark.slow
 def test_duplicates_are_listed_once(thumbtune: Run, clip: str) -> None:
     found = thumbtune("match", "cover.png", "zebra", "apple", " zebra ", "", "--model", clip, "--json").document()
     assert sorted((title["title"], title["times"]) for title in found["titles"]) == [("apple", 1), ("zebra", 2)]

@@ -67,6 +67,7 @@ def thumbtune(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
     return runner(store, monkeypatch, capfd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), OLD_AND_NEW)
 def test_an_old_spelling_works_like_the_new_one(
     old: str, new: str, thumbtune: Run, hub: FakeHub, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

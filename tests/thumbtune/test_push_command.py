@@ -50,6 +50,7 @@ def push(hub: FakeHub, store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytes
     return run
 
 
+@pytest.mark.slow
 def test_a_model_is_pushed(push: Run, hub: FakeHub) -> None:
     done = push("model", "clip")
     assert (done.returncode, done.stdout) == (0, f"run 1's model: {hub.url}/creator/clip (private)\n")
@@ -79,6 +80,7 @@ def test_public_creates_a_public_repository_and_reports_it(push: Run, hub: FakeH
     assert not hub.repository("creator/pairs", "dataset").private
 
 
+@pytest.mark.slow
 def test_a_private_repository_stays_private(push: Run, hub: FakeHub) -> None:
     hub.repositories["model", "creator/clip"] = Repository("model", private=True)
     done = push("model", "clip", "--public")

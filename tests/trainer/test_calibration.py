@@ -157,6 +157,7 @@ def test_runs_with_equal_tensors_and_other_crop_modes_have_calibrations_of_their
     assert found[0].scale != found[1].scale
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_database: Database, tiny_clip: Path) -> None:
     fill(sqlite_database, 80)
     trained(sqlite_database, tiny_clip, "all")
@@ -164,6 +165,7 @@ def test_a_whole_model_is_calibrated_on_rows_that_it_has_not_seen(sqlite_databas
     assert (found.calibration.n, found.folds) == (12, ())
 
 
+@pytest.mark.slow
 def test_with_many_rows_only_valid_rows_are_used(
     sqlite_database: Database, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +233,7 @@ def test_ideas_with_overlapping_ranges_are_reported(store: Database, tiny_clip: 
     assert replace(found, ideas=equal).near_ties() == [(1, 2)]
 
 
+@pytest.mark.slow
 def test_a_stored_video_is_compared_with_the_other_videos_only(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")

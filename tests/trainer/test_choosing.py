@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from sqlalchemy import func, select
 
@@ -32,6 +33,7 @@ def settled(settings: TrainSettings, groups: list[str]) -> TrainSettings:
     return fitter.settled(rows, groups).settings
 
 
+@pytest.mark.slow
 def test_more_epochs_are_chosen_if_they_help() -> None:
     chosen = settled(STEPS, GROUPS)
     assert chosen == settled(STEPS, GROUPS), "the same rows and seed give the same choice"
@@ -48,6 +50,7 @@ def test_the_recipe_and_a_single_group_keep_the_published_values() -> None:
     assert (alone.epochs, alone.temperature) == (RECIPE["epochs"], RECIPE["temperature"])
 
 
+@pytest.mark.slow
 def test_a_run_records_the_chosen_settings_and_trains_with_them(filled: Database, tiny_clip: Path) -> None:
     run_id = train(filled, settings_of(tiny_clip, epochs=None, temperature=None)).run_id
     with filled.read() as session:

@@ -72,6 +72,7 @@ def test_a_dataset_dict_equals_the_snapshot(database: Database, made: int, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["ds"], "no temporary files left"
 
 
+@pytest.mark.slow
 def test_parquet_files_equal_the_snapshot(database: Database, made: int, tmp_path: Path) -> None:
     export_dataset(database, tmp_path / "pq", form="parquet", snapshot_id=made)
     table = pq.read_table(tmp_path / "pq" / "train.parquet")

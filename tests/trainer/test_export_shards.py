@@ -53,6 +53,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_webdataset_shards_equal_the_snapshot(database: Database, tmp_path: Path) -> None:
     made = filled(database, 100)
     written = export_dataset(database, tmp_path / "wds", form="webdataset", shards=3)
@@ -93,6 +94,7 @@ def test_the_datasets_library_reads_the_shards(sqlite_database: Database, tmp_pa
     assert len(content) == 1
 
 
+@pytest.mark.slow
 def test_shards_can_be_of_one_channel_and_without_negatives(sqlite_database: Database, tmp_path: Path) -> None:
     """These rows are not read as they are written, because their negatives are chosen for the export."""
     fill(sqlite_database, 30)

@@ -74,6 +74,7 @@ def test_training_fits_its_rows(encoder: Encoder) -> None:
     assert steps[-1].loss < 0.7 * steps[0].loss
 
 
+@pytest.mark.slow
 def test_only_the_chosen_parameters_change(encoder: Encoder) -> None:
     before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
     run(encoder, ROWS, SETTINGS)

@@ -79,6 +79,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         close_session()
 
 
+@pytest.mark.slow
 def test_a_pushed_model_can_be_loaded(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
     done = push_model(trained, "creator/clip", hub=AT_ONCE)
     assert (done.repo, done.private, done.source_id) == ("creator/clip", True, 1)
@@ -97,6 +98,7 @@ def test_a_pushed_model_can_be_loaded(hub: FakeHub, trained: Database, tmp_path:
     assert 'SentenceTransformer("creator/clip")' in there.files["README.md"].decode()
 
 
+@pytest.mark.slow
 def test_a_private_repository_is_requested(hub: FakeHub, trained: Database) -> None:
     push_model(trained, "creator/clip", hub=AT_ONCE)
     push_model(trained, "creator/open", private=False, hub=AT_ONCE)
@@ -115,6 +117,7 @@ def test_a_pushed_model_contains_nothing_of_the_machine_or_the_channel(
         assert [text for text in hidden if text.encode() in content] == [], name
 
 
+@pytest.mark.slow
 def test_a_second_push_replaces_the_first(hub: FakeHub, trained: Database) -> None:
     push_model(trained, "creator/clip", hub=AT_ONCE)
     there = hub.repository("creator/clip")
@@ -155,6 +158,7 @@ def test_a_pushed_dataset_can_be_loaded(hub: FakeHub, trained: Database, tmp_pat
     assert [row.title for row in rows if row.title in card] == []
 
 
+@pytest.mark.slow
 def test_nothing_is_pushed_to_a_public_repository_by_default(hub: FakeHub, trained: Database) -> None:
     there = hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=False)
     with pytest.raises(PublicRepository, match=r"creator/pairs exists and is public"):
@@ -259,6 +263,7 @@ def test_a_hub_that_does_not_answer_is_an_error(
             push_model(trained, "creator/clip", hub=Hub(ask_s=0.1, pauses_s=(0.0,)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["whoami", "info", "create", "commit"])
 @pytest.mark.parametrize("status", [0, 429, 503])
 def test_temporary_errors_are_retried(hub: FakeHub, trained: Database, step: str, status: int) -> None:
@@ -268,6 +273,7 @@ def test_temporary_errors_are_retried(hub: FakeHub, trained: Database, step: str
     assert len(hub.repository("creator/pairs", "dataset").commits) == 1
 
 
+@pytest.mark.slow
 def test_retries_are_limited(hub: FakeHub, trained: Database, caplog: pytest.LogCaptureFixture) -> None:
     hub.answers["commit"] = [500] * 9
     caplog.set_level(logging.DEBUG)
@@ -313,6 +319,7 @@ def test_pushes_that_are_refused(hub: FakeHub, trained: Database, sqlite_databas
     assert hub.created == [], "no empty repository is left"
 
 
+@pytest.mark.slow
 def test_no_temporary_files_are_left(
     hub: FakeHub, trained: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_an_ordinary_thumbnail_is_not_reduced(form: str, size: tuple[int, int]) 
     assert np.array_equal(np.asarray(decoded(data, "a")), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "mode", "size"),
     [

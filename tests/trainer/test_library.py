@@ -261,6 +261,7 @@ def test_any_other_text_is_a_valid_query(encoder: Encoder, text: str) -> None:
     assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1280, 720), (640, 360), (1920, 1080)])
 def test_the_original_of_a_stored_thumbnail_finds_it_first(
     shared_channel: Path, sqlite_database: Database, tmp_path: Path, size: tuple[int, int]
@@ -281,6 +282,7 @@ def test_the_original_of_a_stored_thumbnail_finds_it_first(
             assert search(stored, query, 1)[0].pair.video_id == file.stem
 
 
+@pytest.mark.slow
 def test_a_trained_model_finds_thumbnails_by_title(sqlite_database: Database) -> None:
     videos = [video for video in drawn_channel().listed() if (video.duration_s or 0) >= 180][:40]
     with sqlite_database.write() as session:

@@ -129,6 +129,7 @@ def test_many_near_duplicates_are_one_group(sqlite_database: Database) -> None:
         assert set(alike_pictures(session, digests.values()).values()) == {min(digests.values())}
 
 
+@pytest.mark.slow
 def test_a_real_channels_thumbnails_are_all_different(shared_channel: Path, sqlite_database: Database) -> None:
     files = {file.stem: file.read_bytes() for file in sorted((shared_channel / "thumbnails").glob("*.jpg"))}
     again = {f"{name} again": jpeg(opened(content), 80) for name, content in list(files.items())[:20]}

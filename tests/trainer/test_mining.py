@@ -98,6 +98,7 @@ def test_a_comparison_that_would_take_hours_is_refused(monkeypatch: pytest.Monke
     require_comparable(chosen, TrainSettings(negatives_within="channel"))
 
 
+@pytest.mark.slow
 def test_a_run_records_the_scope_of_its_negatives(filled: Database, tiny_clip: Path) -> None:
     fill(filled, 20, "UC2")
     settings = settings_for(tiny_clip, negatives="least-similar")

@@ -335,6 +335,7 @@ def test_least_similar_equals_the_recipe_at_2000_titles(vectors: Vectors) -> Non
     assert check_against_recipe(vectors, alone(2000)) >= 1999
 
 
+@pytest.mark.slow
 def test_least_similar_equals_the_recipe_at_2000_titles_with_many_ties() -> None:
     vectors = random_signs(2000, 16, 3)
     assert near_ties(vectors, recipe(vectors)) > 1000

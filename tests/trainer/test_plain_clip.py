@@ -137,6 +137,7 @@ def linked(model: Path, folder: Path, name: str, values: dict[str, object]) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_vectors_of_a_sentence_model_equal_those_of_the_libraries(sqlite_database: Database, tmp_path: Path) -> None:
     model, texts = _place(DEFAULT_TEXT_MODEL), [*TITLES, "many words " * 300, "ﬁne\u0130 \x00"]
     slow = TitleModel(sqlite_database, model, "cpu")

@@ -119,6 +119,7 @@ def hits(database: Database, run_id: int, model: str) -> int:
     return sum(row["rank"] == 1 for row in found)
 
 
+@pytest.mark.slow
 def test_the_reader_finds_titles_without_training(worded: Database) -> None:
     run = train(worded, TrainSettings(model=READER, train="ridge", device="cpu"), test=True)
     assert hits(worded, run.run_id, "base") >= 20
@@ -155,10 +156,12 @@ def test_thumbnails_are_read_once_and_another_ocr_is_another_model(worded: Datab
         embedded(model_embedder(worded, ReaderModel(worded, "cpu", reader=Never())), worded)
 
 
+@pytest.mark.slow
 def test_with_the_reader_a_model_is_as_good_as_the_reader_on_words(beside: Beside) -> None:
     is_as_good_as_the_reader(*beside)
 
 
+@pytest.mark.slow
 def test_with_the_reader_projections_are_as_good_as_the_reader_on_words(worded: Database, tiny_clip: Path) -> None:
     is_as_good_as_the_reader(worded, train(worded, settings(tiny_clip, with_reader=True), test=True))
 
@@ -194,6 +197,7 @@ def test_a_run_keeps_the_trained_reader_without_effect_on_wordless_thumbnails(be
     assert (np.abs(np.delete(scores, blank, axis=0)).max(axis=1) > 0.1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["cca", "ridge", "projection"])
 def test_the_reader_alone_leaves_thumbnails_without_words_like_no_title(worded: Database, what: str) -> None:
     epochs = 2 if what == "projection" else None
@@ -206,6 +210,7 @@ def test_the_reader_alone_leaves_thumbnails_without_words_like_no_title(worded: 
         assert tensor[:, -1].equal(marks)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_reader_training_is_opened_and_refitted(worded: Database, tiny_clip: Path) -> None:
     run = train(worded, settings(tiny_clip, train="cca", with_reader=True))
     older = {name: tensor for name, tensor in artifact(worded, run.run_id).items() if name not in READER_TENSORS}
@@ -237,6 +242,7 @@ def test_each_fold_of_a_calibration_has_its_own_reader(beside: Beside) -> None:
         assert one.reader.text.equal(two.reader.text)
 
 
+@pytest.mark.slow
 def test_without_words_only_the_model_decides(pictures: Database, tiny_clip: Path) -> None:
     alone = train(pictures, settings(tiny_clip, train="cca"))
     beside = train(pictures, settings(tiny_clip, train="cca", with_reader=True))
@@ -271,6 +277,7 @@ def test_titles_in_letters_unknown_to_the_ocr_give_a_warning(
     assert all(str(told) in text for text in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["cca", "ridge"])
 def test_a_closed_form_learns_and_is_the_same_model_when_loaded(
     pictures: Database, tiny_clip: Path, tmp_path: Path, what: str
@@ -285,6 +292,7 @@ def test_a_closed_form_learns_and_is_the_same_model_when_loaded(
     assert all(one[name].equal(two[name]) for name in one), "nothing in it is random"
 
 
+@pytest.mark.slow
 def test_a_run_continues_from_a_champion_with_the_reader(pictures: Database, tiny_clip: Path) -> None:
     first = train_in_use(pictures, settings(tiny_clip, train="ridge", with_reader=True))
     second = train(pictures, settings(tiny_clip, start="champion", lr=1e-9, epochs=1))
@@ -295,6 +303,7 @@ def test_a_run_continues_from_a_champion_with_the_reader(pictures: Database, tin
             assert np.allclose(tensor, own[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_with_the_reader_cannot_be_exported(worded: Database, tiny_clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with pytest.raises(BadSetting, match="--output"):
@@ -308,6 +317,7 @@ def test_a_model_with_the_reader_cannot_be_exported(worded: Database, tiny_clip:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_unsupported_combinations_are_refused_in_one_line(pictures: Database, tiny_clip: Path) -> None:
     with pytest.raises(BadSetting, match="--with-reader"):
         TrainSettings(model=READER, with_reader=True)

@@ -77,6 +77,7 @@ def test_an_image_of_any_shape_is_read_in_bounded_memory(reader: RapidReader, si
     assert reader.read(Image.new("RGB", size, "white")) == ""
 
 
+@pytest.mark.slow
 def test_an_image_full_of_text_is_read_in_bounded_time(reader: RapidReader) -> None:
     image = Image.new("RGB", (1280, 1280), "white")
     draw = ImageDraw.Draw(image)

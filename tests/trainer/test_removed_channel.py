@@ -29,6 +29,7 @@ def remove(database: Database, *, keep_runs: bool) -> None:
     assert not any(result.problems for result in check(database))
 
 
+@pytest.mark.slow
 def test_commands_after_the_removal_of_a_channel(database: Database, tiny_clip: Path, tmp_path: Path) -> None:
     fill(database, 14)
     fill(database, 14, "UC2")

@@ -215,6 +215,7 @@ def test_missing_results_give_warnings(database: Database) -> None:
     assert any("channel UC2 has only one pair" in text for text in told)
 
 
+@pytest.mark.slow
 def test_two_concurrent_trainers_assign_the_same_splits(database: Database) -> None:
     fill(database, 60)
     url = url_of(database)

@@ -65,6 +65,7 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(in_file(tmp_path, vectors, 0)[np.arange(100)], vectors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mined", [True, False])
 @pytest.mark.parametrize("given", [{"epochs": 3}, {}])
 def test_steps_on_files_equal_steps_on_arrays_bit_for_bit(tmp_path: Path, mined: bool, given: dict[str, int]) -> None:
@@ -102,6 +103,7 @@ def test_closed_forms_of_blocks_equal_those_of_all_rows() -> None:
     np.testing.assert_allclose(ridge.map(0.01), Ridge(titles, pictures).map(0.01), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["projection", "cca", "ridge"])
 def test_a_run_on_files_equals_a_run_in_memory(filled: Database, tiny_clip: Path, what: str) -> None:
     chosen = settings(tiny_clip, train=what)

@@ -48,6 +48,7 @@ async def test_style_sheets_comply_with_the_content_security_policy(client: Clie
         assert "@import" not in text
 
 
+@pytest.mark.slow
 async def test_pages_have_no_inline_script_or_style(client: Client) -> None:
     for path in ("/", "/match", "/runs", "/syncs", "/login", "/video/UC1-001"):
         page = parsed((await client.get(path)).text)
@@ -152,6 +153,7 @@ async def test_a_link_of_any_length_leads_to_the_login(filled: object, sqlite_ur
         assert target == (path if length < 20_000 else "/match")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [

@@ -87,6 +87,7 @@ async def large_picture(sqlite_database: Database) -> str:
     return f"/picture/{hashlib.sha256(content).hexdigest()}"
 
 
+@pytest.mark.slow
 async def test_a_slow_client_gets_the_whole_response(sqlite_database: Database, large_picture: str) -> None:
     """Reading takes several times as long as the limits for pauses and for the next head."""
     async with serving(str(sqlite_database.url), Limits(head_s=0.3, stalled_s=1.0)) as client:
@@ -159,6 +160,7 @@ async def test_the_number_of_connections_is_limited(filled: Database) -> None:
             writer.close()
 
 
+@pytest.mark.slow
 async def test_a_thousand_connections_do_not_break_the_page(filled: Database) -> None:
     async with serving(str(filled.url)) as client:
         opened = await asyncio.gather(*(connect(client) for _ in range(1000)))
@@ -245,6 +247,7 @@ async def test_bodies_that_are_not_compressed_as_announced(client: Client, caplo
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_uploads_are_checked_like_thumbnails(client: Client) -> None:
     for content in (b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"no picture", saved("BMP"), saved("TIFF"),
                     saved("PNG", size=(9000, 9000)), draw("red", "bar", 1)[:60]):  # fmt: skip

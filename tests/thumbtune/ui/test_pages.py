@@ -125,6 +125,7 @@ async def test_thumbnails_are_served_unchanged_and_cached_forever(client: Client
         assert "immutable" not in answer_to.headers["Cache-Control"]
 
 
+@pytest.mark.slow
 async def test_untrusted_titles_are_escaped(sqlite_database: Database) -> None:
     with sqlite_database.write() as session:
         add_channel(session, title="<b>Channel</b>\u202e")
