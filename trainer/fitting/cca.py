@@ -82,18 +82,23 @@ class Cca:
         return found
 
     def _take(self, n: int, pictures: Matrix, titles: Matrix, cross: Matrix) -> None:
-        self._pictures, self._titles = (np.linalg.eigh(side / n) for side in (pictures, titles))
-        self._cross = cross / n
+        # In the axes of both sides, in which whitening only scales, so that a strength takes few matrix products.
+        (self._of_pictures, pictures), (self._of_titles, titles) = map(_axes, (pictures / n, titles / n))
+        self._pictures, self._titles = pictures, titles
+        self._cross, self._same = pictures.T @ (cross / n) @ titles, pictures.T @ titles
 
     def maps(self, strength: Strength) -> tuple[Matrix, Matrix]:
         """Return the maps of thumbnails and titles, two (d, d) matrices. Apply them as `vectors @ map`."""
         penalty, prior = strength.penalty, strength.prior
-        pictures, titles = (_whitening(*side, penalty) for side in (self._pictures, self._titles))
-        common = pictures @ (self._cross + prior * penalty * np.eye(len(self._cross))) @ titles
+        of_pictures, of_titles = (1 / np.sqrt(values + penalty) for values in (self._of_pictures, self._of_titles))
+        common = of_pictures[:, None] * (self._cross + prior * penalty * self._same) * of_titles
         squares, left = np.linalg.eigh(common @ common.T)
         correlations = np.sqrt(np.maximum(squares, 0.0))
-        # V S = common' U, so V is not computed.
-        found = pictures @ (left * correlations**_POWER), titles @ common.T @ (left * correlations ** (_POWER - 1))
+        found = (
+            (self._pictures * of_pictures) @ (left * correlations**_POWER),
+            # V S = common' U, so V is not computed.
+            (self._titles * of_titles) @ (common.T @ (left * correlations ** (_POWER - 1))),
+        )
         if self._span is None:
             return found
         # Outside of the span, both whitenings are I / sqrt(penalty), and all correlations are equal to the prior.
@@ -107,8 +112,10 @@ def _span(pictures: Matrix, titles: Matrix) -> Matrix:
     return np.linalg.qr(np.vstack([pictures, titles]).T)[0]
 
 
-def _whitening(values: Matrix, vectors: Matrix, penalty: float) -> Matrix:
-    return np.asarray((vectors / np.sqrt(np.maximum(values, 0.0) + penalty)) @ vectors.T)
+def _axes(covariance: Matrix) -> tuple[Matrix, Matrix]:
+    """The variances along the principal axes, and the axes as columns."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.maximum(values, 0.0), vectors
 
 
 def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> Strength | None:
