@@ -35,13 +35,17 @@ def encode(folder: Path, *, quick: bool = False) -> list[Row]:
     """Return the rows of this part; with `quick`, only the row of a lost machine."""
     with postgres() as url, open_database(url) as database:
         if quick:
-            return [_lost(database, n=96, times=1)]
+            return [_lost(database, n=96, encodings=1, machines=1)]
         # Later calls only add videos to the channel.
-        return [*_rates(database, folder), _lost(database, n=500, times=10), _through_the_command(database)]
+        return [
+            *_rates(database, folder),
+            _lost(database, n=500, encodings=5, machines=2),
+            _through_the_command(database),
+        ]
 
 
 def _rates(database: Database, folder: Path) -> list[Row]:
-    n = 400
+    n = 200
     _fill(database, n)
     name = "vit-b-32"
     settings = TrainSettings(model=str(model_folder(name, folder)))
@@ -139,11 +143,11 @@ class _Proxy:
         self._listening.close()
 
 
-def _lost(database: Database, *, n: int, times: int) -> Row:
+def _lost(database: Database, *, n: int, encodings: int, machines: int) -> Row:
     """Kill machines of the cluster, and compare all vectors with those of this process.
 
-    Each time, a machine is killed at a random moment. Another one was killed just before the first time, so the cluster
-    still lists it.
+    During each encoding, `machines` are killed at random moments. Another one is killed just before the first encoding,
+    when the cluster still lists it.
     """
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
@@ -156,13 +160,13 @@ def _lost(database: Database, *, n: int, times: int) -> Row:
     try:
         engine = Engine("ray", cluster.address, 2)
         gone = cluster.add_node(num_cpus=1)
-        for number in range(times):
-            node = cluster.add_node(num_cpus=2)
+        for number in range(encodings):
+            nodes = [cluster.add_node(num_cpus=2) for _ in range(machines)]
             forget(database)
             if number == 0:
                 cluster.remove_node(gone, allow_graceful=False)
-            moment = moments.randrange(len(expected))
-            ending = threading.Thread(target=_end_node, args=(cluster, node, database, moment), daemon=True)
+            at = sorted(moments.randrange(len(expected)) for _ in nodes)
+            ending = threading.Thread(target=_end_nodes, args=(cluster, nodes, database, at), daemon=True)
             ending.start()
             encode_pairs(database, settings, engine)
             ending.join()
@@ -171,21 +175,22 @@ def _lost(database: Database, *, n: int, times: int) -> Row:
         cluster.shutdown()
     return Row(
         "a lost machine costs its batches, and nothing else",
-        f"{len(expected):,} vectors, one of two nodes killed at a random moment, another one before the first time",
-        times,
-        f"all vectors there, none wrong: {good} of {times}",
-        good == times,
+        f"{len(expected):,} vectors, {machines} of {machines + 1} nodes killed at random moments, another one before",
+        encodings,
+        f"all vectors there, none wrong: {good} of {encodings}",
+        good == encodings,
     )
 
 
-def _end_node(cluster: Any, node: Any, database: Database, written: int) -> None:
-    """Kill a node's processes once more than `written` vectors are in the store."""
+def _end_nodes(cluster: Any, nodes: list[Any], database: Database, moments: list[int]) -> None:
+    """Kill each node's processes once more than its number of vectors are in the store."""
     n = -1
-    while n < written:
-        time.sleep(0.05)
-        with database.read() as session:
-            n = session.scalar(select(func.count()).select_from(Feature)) or 0
-    cluster.remove_node(node, allow_graceful=False)
+    for node, written in zip(nodes, moments, strict=True):
+        while n < written:
+            time.sleep(0.05)
+            with database.read() as session:
+                n = session.scalar(select(func.count()).select_from(Feature)) or 0
+        cluster.remove_node(node, allow_graceful=False)
 
 
 def _free_port() -> int:
