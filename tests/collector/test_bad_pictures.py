@@ -375,6 +375,7 @@ async def test_a_bad_thumbnail_does_not_stop_the_others(sqlite_database: Databas
     assert "5 attempts" in reasons["video000013"]
 
 
+@pytest.mark.slow
 async def test_an_unreachable_thumbnail_host_ends_the_sync_without_failures_of_thumbnails(
     sqlite_database: Database,
 ) -> None:

@@ -49,6 +49,7 @@ def refusal(http_status: int, reason: str, message: str = "No.", **more: Any) ->
     return Fault("body", path=API, status=http_status, body=body, content_type="application/json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSIENT)
 async def test_transient_faults_are_retried(sqlite_database: Database, name: str) -> None:
     async with StandIn(channel(3), faults=Faults([TRANSIENT[name]])) as server:

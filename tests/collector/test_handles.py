@@ -36,6 +36,7 @@ def handles(database: Database, *catalogues: Catalogue) -> list[str | None]:
         return [get_channel(session, catalogue.channel_id).handle for catalogue in catalogues]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["@tests", "@TESTS", "youtube.com/c/tests", "https://www.youtube.com/@tests/videos"])
 async def test_a_moved_handle_names_the_new_channel_with_a_notice(database: Database, name: str) -> None:
     first, second = two()
@@ -87,6 +88,7 @@ async def test_two_channels_can_swap_handles(database: Database) -> None:
         assert handles(database, first, second) == ["@other", "@tests"]
 
 
+@pytest.mark.slow
 async def test_youtube_decides_between_two_stored_channels_with_one_handle(database: Database) -> None:
     """Earlier versions may have stored such channels."""
     first, second = two()

@@ -202,6 +202,7 @@ async def test_the_lookup_of_a_busy_channel_is_counted(sqlite_database: Database
             assert units_spent(session, quota_day(utc_now())) == server.units
 
 
+@pytest.mark.slow
 async def test_no_budget_is_exceeded_and_no_unit_is_spent_twice(sqlite_url: str) -> None:
     database = open_database(sqlite_url)
     async with StandIn(channel(120)) as server:

@@ -46,6 +46,7 @@ def fingerprint(key: str) -> str:
     return Settings(key).key_fingerprint
 
 
+@pytest.mark.slow
 async def test_a_channel_uses_only_the_key_of_its_owner(sqlite_database: Database) -> None:
     large, first, second = small("large", 120), small("first"), small("second")
     keys = {large.channel_id: "key-a", first.channel_id: "key-b", second.channel_id: "key-b"}

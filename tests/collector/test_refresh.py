@@ -41,6 +41,7 @@ async def test_an_unchanged_channel_costs_one_unit_per_50_videos_and_no_thumbnai
     assert contents(database) == before
 
 
+@pytest.mark.slow
 async def test_changed_titles_and_thumbnails_create_versions(database: Database) -> None:
     catalogue = channel(5)
     async with StandIn(catalogue) as server:
@@ -63,6 +64,7 @@ async def test_changed_titles_and_thumbnails_create_versions(database: Database)
         assert session.scalar(select(func.count()).select_from(Picture)) == 7  # none was deleted
 
 
+@pytest.mark.slow
 async def test_a_new_title_is_never_a_pair_with_the_old_thumbnail(database: Database) -> None:
     seen: list[set[tuple[str, str]]] = []
 
@@ -183,6 +185,7 @@ async def test_a_new_size_replaces_stored_thumbnails_at_the_next_refresh(sqlite_
         assert server.journal.requests("picture")[-1].path.endswith("mqdefault.jpg")
 
 
+@pytest.mark.slow
 async def test_a_thumbnail_without_validators_is_compared_by_its_bytes(sqlite_database: Database) -> None:
     async with StandIn(channel(2)) as server:
         await sync(sqlite_database, server)
@@ -193,6 +196,7 @@ async def test_a_thumbnail_without_validators_is_compared_by_its_bytes(sqlite_da
         assert server.journal.count("picture", 200) == 4
 
 
+@pytest.mark.slow
 async def test_a_failed_thumbnail_is_retried_when_due(database: Database) -> None:
     catalogue = channel(20)
     broken = Fault("body", path="/vi/video000007/", body=b"no picture", content_type="image/jpeg")
@@ -217,6 +221,7 @@ async def test_a_failed_thumbnail_is_retried_when_due(database: Database) -> Non
         assert failures(database) == {}
 
 
+@pytest.mark.slow
 async def test_a_thumbnail_that_failed_in_a_refresh_is_retried_by_a_later_sync(database: Database) -> None:
     catalogue = channel(5)
     async with StandIn(catalogue) as server:
@@ -235,6 +240,7 @@ async def test_a_thumbnail_that_failed_in_a_refresh_is_retried_by_a_later_sync(d
     assert versions(database, TWO)[-1] == ("Another title", hashlib.sha256(jpeg("another picture", HIGH)).hexdigest())
 
 
+@pytest.mark.slow
 async def test_the_videos_of_a_closed_channel_stay_and_it_is_reported(database: Database) -> None:
     catalogue = channel(120)
     async with StandIn(catalogue) as server:

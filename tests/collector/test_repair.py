@@ -100,6 +100,7 @@ async def test_a_thumbnail_of_many_videos_is_repaired_once_from_any_of_them(sqli
     assert bad(sqlite_database) == []
 
 
+@pytest.mark.slow
 async def test_an_unavailable_thumbnail_is_reported_and_the_video_gets_its_current_thumbnail(
     sqlite_database: Database,
 ) -> None:
@@ -121,6 +122,7 @@ async def test_an_unavailable_thumbnail_is_reported_and_the_video_gets_its_curre
         assert session.scalar(query, {"id": TWO}) == digest_of("by now")
 
 
+@pytest.mark.slow
 async def test_a_missing_thumbnail_of_an_older_version_is_found(sqlite_database: Database) -> None:
     catalogue = channel(3)
     async with StandIn(catalogue) as server:
@@ -132,6 +134,7 @@ async def test_a_missing_thumbnail_of_an_older_version_is_found(sqlite_database:
         assert missing_pictures(session) == sorted([digest_of(ONE), digest_of(TWO)])
 
 
+@pytest.mark.slow
 async def test_both_databases_hash_thumbnails(database: Database) -> None:
     async with StandIn(channel(3)) as server:
         await sync(database, server)

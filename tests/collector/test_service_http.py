@@ -142,6 +142,7 @@ async def test_the_service_is_not_ready_while_the_store_cannot_be_read(
         await until(address, "/readyz", 200)
 
 
+@pytest.mark.slow
 async def test_metrics_name_channels_by_id_and_contain_no_secrets(sqlite_database: Database, server: StandIn) -> None:
     watch, stop = listening(sqlite_database, server, "@tests")
     channel_id = server.catalogues[0].channel_id

@@ -184,6 +184,7 @@ async def test_a_spent_quota_keeps_answers_and_the_next_sync_continues(database:
         assert report.pictures_fetched == 2
 
 
+@pytest.mark.slow
 async def test_a_refresh_requests_the_playlist_again(sqlite_database: Database) -> None:
     catalogue = with_shorts(a=(120, False), b=(120, True))
     async with StandIn(catalogue) as server:

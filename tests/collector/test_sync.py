@@ -222,6 +222,7 @@ async def test_an_expired_page_token_restarts_the_listing(sqlite_database: Datab
             assert get_channel(session, server.catalogues[0].channel_id).listing_token is None
 
 
+@pytest.mark.slow
 async def test_a_repeatedly_refused_token_does_not_use_up_the_quota(sqlite_database: Database) -> None:
     async with StandIn(channel(170)) as server:
         server.quota.limit = 3
@@ -310,6 +311,7 @@ async def test_a_full_sync_finds_videos_that_are_no_longer_listed(database: Data
     assert len(found) == 120
 
 
+@pytest.mark.slow
 async def test_an_interrupted_full_sync_finds_vanished_videos(sqlite_database: Database) -> None:
     catalogue = channel(220)
     async with StandIn(catalogue) as server:
@@ -621,6 +623,7 @@ async def test_a_run_of_a_dead_process_is_marked(sqlite_database: Database) -> N
     assert [run.status for run in sync_runs(sqlite_database)] == ["interrupted", "unchanged"]
 
 
+@pytest.mark.slow
 async def test_the_shared_channel(sqlite_database: Database, shared_channel: Path) -> None:
     catalogue: Catalogue = load_folder(shared_channel)
     async with StandIn(catalogue) as server:
@@ -642,6 +645,7 @@ async def test_options_are_validated_when_created() -> None:
         replace(options, min_duration_s=-1)
 
 
+@pytest.mark.slow
 async def test_units_are_counted_for_the_day_on_which_they_were_spent(sqlite_database: Database) -> None:
     midnight = next_quota_day(utc_now())
 

@@ -101,6 +101,7 @@ def test_refused_hosts(url: str) -> None:
     assert not whose_host(url, ("127.0.0.1:8080",))
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_checked_without_an_error(url: str) -> None:
     whose_host(url, ("127.0.0.1:8080",))

@@ -35,6 +35,7 @@ def refused_token(*, after: int = 0, times: int | None = None) -> Fault:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [1, 2, 3])
 async def test_returned_videos_are_read_by_the_next_sync(sqlite_database: Database, units: int) -> None:
     catalogue = channel(120)
@@ -137,6 +138,7 @@ async def test_after_a_complete_listing_only_the_newest_videos_are_listed(sqlite
     assert len(contents(sqlite_database)) == 760
 
 
+@pytest.mark.slow
 async def test_the_newest_videos_do_not_hide_a_gap_in_the_listing(sqlite_database: Database) -> None:
     """The sync whose page YouTube rejected had stored the videos of the feed."""
     catalogue = channel(60)

@@ -166,6 +166,7 @@ async def test_a_channel_with_an_invalid_id_is_not_stored(sqlite_database: Datab
     assert sync_runs(sqlite_database) == []
 
 
+@pytest.mark.slow
 async def test_a_response_for_another_channel_counts_as_no_channel(sqlite_database: Database) -> None:
     channel = Channel()
     async with channel.api as api:

@@ -151,6 +151,7 @@ def test_a_store_of_an_older_revision_keeps_its_rows(store_url: str, engine: Eng
         ]
 
 
+@pytest.mark.slow
 def test_each_migration_can_be_undone_and_redone(engine: Engine) -> None:
     bring_up_to_date(engine)
     for step in [*REVISIONS[-2::-1], "base"]:

@@ -175,6 +175,7 @@ def test_a_dataset_in_the_hub_cache_with_linked_files_is_imported(
     assert counts(import_rows(database, open_source("me/thumbs"))) == (3, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_dataset_is_downloaded_from_the_hub_by_its_name(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ def test_without_pairs_the_ranking_has_a_note(thumbtune: Run, clip: str, tmp_pat
     assert [(title["position"], title["of"]) for title in found["titles"]] == [(None, None)] * 3
 
 
+@pytest.mark.slow
 def test_several_thumbnails_give_a_matrix_of_probabilities(thumbtune: Run, clip: str, store: str) -> None:
     assert thumbtune("train", "--model", clip, "--negatives", "random").returncode == 0
     found = thumbtune("match", "cover.png", *IDEAS, "--model", "1", "--json").document()

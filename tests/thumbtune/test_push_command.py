@@ -58,6 +58,7 @@ def test_a_model_is_pushed(push: Run, hub: FakeHub) -> None:
     assert hub.repository("creator/clip").private
 
 
+@pytest.mark.slow
 def test_a_dataset_is_pushed(push: Run, hub: FakeHub) -> None:
     done = push("dataset", "creator/pairs", "--run", "1", "--json")
     assert json.loads(done.stdout) == {
@@ -73,6 +74,7 @@ def test_a_dataset_is_pushed(push: Run, hub: FakeHub) -> None:
     assert done.stderr.splitlines()[-1] == f"snapshot 1: {hub.url}/datasets/creator/pairs (private)"
 
 
+@pytest.mark.slow
 def test_public_creates_a_public_repository_and_reports_it(push: Run, hub: FakeHub) -> None:
     done = push("dataset", "pairs", "--public")
     assert done.stdout.endswith("/creator/pairs (public)\n")
@@ -88,6 +90,7 @@ def test_a_private_repository_stays_private(push: Run, hub: FakeHub) -> None:
     assert done.stderr.splitlines()[-1].startswith("the repository was private")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -101,6 +101,7 @@ def test_search_writes_a_contact_sheet(thumbtune: Run, clip: str, tmp_path: Path
         assert sheet.size == (by_text[0], by_text[1] + 50), "with space for the query picture"
 
 
+@pytest.mark.slow
 def test_search_with_the_model_in_use_and_with_other_models(thumbtune: Run, clip: str) -> None:
     trained = thumbtune(
         "train", "--model", clip, "--train", "projection", "--negatives", "random", "--lr", "0.05", "--epochs", "8"
@@ -142,6 +143,7 @@ def test_the_files_of_a_folder_without_a_model_are_not_read(
     assert gone_through, "as a model's is"
 
 
+@pytest.mark.slow
 def test_a_missing_base_model_is_an_error(thumbtune: Run, clip: str, store: str, tmp_path: Path) -> None:
     base = Path(shutil.copytree(clip, tmp_path / "base"))
     assert thumbtune("train", "--model", str(base)).returncode == 0

@@ -43,6 +43,7 @@ ALTERED: dict[str, Change] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ALTERED.values(), ids=ALTERED)
 def test_an_altered_copy_of_a_picture(change: Change) -> None:
     for image in (*drawn(3), template("Part 7")):
@@ -94,6 +95,7 @@ def test_stored_copies_are_joined(database: Database) -> None:
     assert joined == dict.fromkeys(same, min(same))
 
 
+@pytest.mark.slow
 def test_no_drawn_pictures_are_copies_of_each_other() -> None:
     pictures = drawn(60)
     crops = coarse(np.stack([np.asarray(without_bars(image).resize((32, 18))) for image in pictures]))

@@ -125,6 +125,7 @@ def n_kept(store: Database) -> int:
         return session.query(KnownModel).count()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["1", "1:base", "clip"])
 def test_a_model_is_calibrated_once(store: Database, tiny_clip: Path, which: str) -> None:
     trained(store, tiny_clip)
@@ -142,6 +143,7 @@ def test_a_model_is_calibrated_once(store: Database, tiny_clip: Path, which: str
     assert n_kept(store) == kept
 
 
+@pytest.mark.slow
 def test_runs_with_equal_tensors_and_other_crop_modes_have_calibrations_of_their_own(
     sqlite_database: Database, tiny_clip: Path
 ) -> None:
@@ -176,6 +178,7 @@ def test_with_many_rows_only_valid_rows_are_used(
     assert (found.calibration.n, found.folds) == (12, ())
 
 
+@pytest.mark.slow
 def test_too_few_rows_give_no_calibration(sqlite_database: Database, tiny_clip: Path) -> None:
     fill(sqlite_database, 8)
     trained(sqlite_database, tiny_clip)
@@ -194,6 +197,7 @@ def test_without_a_snapshot_titles_are_ranked_without_probabilities(store: Datab
     assert [idea.position is None for idea in found.thumbnails[0].ideas] == [False] * 4
 
 
+@pytest.mark.slow
 def test_several_thumbnails_have_the_same_titles(store: Database, tiny_clip: Path, tmp_path: Path) -> None:
     trained(store, tiny_clip)
     (tmp_path / "cover.png").write_bytes(draw("purple", "circle", 3, "new"))
@@ -217,6 +221,7 @@ def probabilities(ideas: Sequence[object]) -> list[Probability]:
     return found
 
 
+@pytest.mark.slow
 def test_ideas_with_overlapping_ranges_are_reported(store: Database, tiny_clip: Path) -> None:
     trained(store, tiny_clip)
     picture = open_picture(store, "UC1-003")

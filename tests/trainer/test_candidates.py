@@ -45,6 +45,7 @@ def test_a_fitted_candidate_is_better_on_held_out_rows(what: str) -> None:
     assert recall(Candidate(pairs, PROJECTIONS, fitter(what))) > recall(Candidate(pairs, PROJECTIONS)) + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["cca", "ridge"])
 def test_on_random_rows_recall_is_at_chance(what: str) -> None:
     pairs = rows(agree=False)
@@ -67,6 +68,7 @@ def test_the_informative_model_decides() -> None:
     assert recall(Candidate(known, PROJECTIONS, None, wordless)) == recall(Candidate(known, PROJECTIONS))
 
 
+@pytest.mark.slow
 def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows() -> None:
     known, wide = rows(agree=False), 2 * N
     random = np.random.default_rng(7)

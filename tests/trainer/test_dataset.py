@@ -252,6 +252,7 @@ def test_exports_that_are_refused(sqlite_database: Database, tmp_path: Path) -> 
     assert not (tmp_path / "ds").exists()
 
 
+@pytest.mark.slow
 def test_all_current_pairs_are_exported_after_a_run_on_some_channels(sqlite_database: Database, tmp_path: Path) -> None:
     database = sqlite_database
     fill(database, 10)

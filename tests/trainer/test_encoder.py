@@ -227,6 +227,7 @@ def test_a_hub_that_refuses_the_connection_is_an_error(monkeypatch: pytest.Monke
         load_model("thumbtune-test/never-cached", "cpu", option="--title-model")
 
 
+@pytest.mark.slow
 def test_a_name_that_the_hub_does_not_have_is_an_error(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
     use_hub(monkeypatch, hub)
     with quiet_libraries(), pytest.raises(UnknownModel, match="the hub has no model thumbtune-test/none"):

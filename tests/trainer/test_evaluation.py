@@ -76,6 +76,7 @@ def test_labels_are_compared_to_the_last_character() -> None:
     assert rank_rows(queries, queries[::-1], [["a\0", "a\0"]]).rank.tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_long_label_does_not_enlarge_the_others() -> None:
     """In a fixed-width array, each of the 1,000 titles would take 400 kB."""
     same = unit([[1, 0]] * 1000)

@@ -76,6 +76,7 @@ def test_webdataset_shards_equal_the_snapshot(database: Database, tmp_path: Path
     assert "train-00001.tar" not in digests(tmp_path / "wds"), "no shard of the earlier export is left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["webdataset", "parquet"])
 def test_the_datasets_library_reads_the_shards(sqlite_database: Database, tmp_path: Path, form: Any) -> None:
     made = filled(sqlite_database, 40)

@@ -79,6 +79,7 @@ def test_encoded_vectors_are_read_from_the_cache(database: Database, tiny_clip: 
     assert again.pictures([], Drawn(), silent).shape[0] == 0
 
 
+@pytest.mark.slow
 def test_projected_features_equal_the_embeddings_of_the_whole_model(
     sqlite_database: Database, tiny_clip: Path, encoder: Encoder
 ) -> None:
@@ -252,6 +253,7 @@ def test_without_the_cache_vectors_are_computed_again(database: Database, tiny_c
     assert np.array_equal(features(database, tiny_clip).pictures(NAMES, Drawn(), silent), first)
 
 
+@pytest.mark.slow
 def test_sorting_titles_by_length_does_not_change_their_vectors(sqlite_database: Database, tiny_clip: Path) -> None:
     """Batches are padded to their longest title; this must not change the vectors."""
     long = [" ".join(MANY[n : n + 1 + n % 7]) for n in range(70)]

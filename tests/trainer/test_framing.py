@@ -134,6 +134,7 @@ def drawn() -> Iterator[bytes]:
         yield video.picture()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", list(FILES))
 def test_drawn_thumbnails_lose_their_bars(file: str) -> None:
     """The 4:3 files have bars; the 16:9 and square files do not."""

@@ -107,6 +107,7 @@ def test_a_private_repository_is_requested(hub: FakeHub, trained: Database) -> N
     assert not hub.repository("creator/open").private
 
 
+@pytest.mark.slow
 def test_a_pushed_model_contains_nothing_of_the_machine_or_the_channel(
     hub: FakeHub, trained: Database, tiny_clip: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_second_push_replaces_the_first(hub: FakeHub, trained: Database) -> No
     assert not {"model-00001-of-00002.safetensors", "model.safetensors.index.json"} & there.files.keys()
 
 
+@pytest.mark.slow
 def test_a_pushed_dataset_can_be_loaded(hub: FakeHub, trained: Database, tmp_path: Path) -> None:
     done = push_dataset(trained, "pairs", hub=AT_ONCE)
     assert (done.repo, done.private, done.source_id) == ("creator/pairs", True, 1), (
@@ -184,6 +186,7 @@ class Watched:
         raise AssertionError(text)
 
 
+@pytest.mark.slow
 def test_nothing_is_pushed_to_a_repository_that_became_public(hub: FakeHub, trained: Database) -> None:
     there = hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=True)
     opening = Watched("Uploading", lambda: setattr(there, "private", False))
@@ -192,11 +195,13 @@ def test_nothing_is_pushed_to_a_repository_that_became_public(hub: FakeHub, trai
     assert there.commits == []
 
 
+@pytest.mark.slow
 def test_a_private_repository_stays_private(hub: FakeHub, trained: Database) -> None:
     hub.repositories["dataset", "creator/pairs"] = Repository("dataset", private=True)
     assert push_dataset(trained, "creator/pairs", private=False, hub=AT_ONCE).private
 
 
+@pytest.mark.slow
 def test_a_missing_token_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(NoToken, match=r"no access token .*; run 'hf auth login', or set HF_TOKEN"):
@@ -204,6 +209,7 @@ def test_a_missing_token_is_an_error(hub: FakeHub, trained: Database, monkeypatc
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_the_token_of_a_login_is_found(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     from huggingface_hub import constants  # noqa: PLC0415
@@ -212,6 +218,7 @@ def test_the_token_of_a_login_is_found(hub: FakeHub, trained: Database, monkeypa
     assert push_dataset(trained, "creator/pairs", hub=AT_ONCE).commit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["hf_wrong", "hf_pass word", "hf_ünlike"])
 def test_a_refused_token_is_an_error(
     hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch, token: str
@@ -223,6 +230,7 @@ def test_a_refused_token_is_an_error(
     assert len(hub.asked) <= 1, "a retry would not help"
 
 
+@pytest.mark.slow
 def test_a_read_only_token_is_an_error(hub: FakeHub, trained: Database) -> None:
     hub.role = "read"
     with pytest.raises(TokenRefused, match="write access"):
@@ -230,11 +238,13 @@ def test_a_read_only_token_is_an_error(hub: FakeHub, trained: Database) -> None:
     assert hub.asked == ["GET whoami"]
 
 
+@pytest.mark.slow
 def test_a_repository_of_another_owner_is_an_error(hub: FakeHub, trained: Database) -> None:
     with pytest.raises(TokenRefused, match=r"no permission to write to other/clip \(.*under the namespace other"):
         push_model(trained, "other/clip", hub=AT_ONCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "a/b/c", "a b", "-a", "a--b", "owner/", "ünlike", "x" * 200])
 def test_invalid_repository_names_are_refused(hub: FakeHub, trained: Database, name: str) -> None:
     with pytest.raises(BadRepository, match="is not a valid repository name"):
@@ -242,18 +252,21 @@ def test_invalid_repository_names_are_refused(hub: FakeHub, trained: Database, n
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_offline_mode_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE is set"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_an_error(hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubUnreachable, match=r"can't be reached at http://127.0.0.1:9; check the network"):
         push_model(trained, "creator/clip", hub=AT_ONCE)
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer_is_an_error(
     hub: FakeHub, trained: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +298,7 @@ def test_retries_are_limited(hub: FakeHub, trained: Database, caplog: pytest.Log
     assert hub.token not in str(caught.value) + caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "status", "error", "message"),
     [
@@ -307,6 +321,7 @@ def test_unexpected_responses_are_errors(
     assert repository is None or repository.commits == []
 
 
+@pytest.mark.slow
 def test_pushes_that_are_refused(hub: FakeHub, trained: Database, sqlite_database: Database) -> None:
     with pytest.raises(NotFound, match="there is no run 7"):
         push_model(trained, "clip", 7, hub=AT_ONCE)
@@ -332,6 +347,7 @@ def test_no_temporary_files_are_left(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_stand_in_hub_validates_requests(hub: FakeHub) -> None:
     """Metadata that the hub would refuse is refused by the stand-in too."""
     from huggingface_hub import HfApi  # noqa: PLC0415

@@ -72,6 +72,7 @@ def test_a_large_image_is_reduced(form: str, mode: str, size: tuple[int, int]) -
     assert difference.mean() < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(40_000, 900), (60_000, 60), (3, 1_600_000)])
 def test_a_very_long_image_is_reduced(size: tuple[int, int]) -> None:
     found = decoded(saved("PNG", size, "L"), "a")
@@ -85,6 +86,7 @@ def test_formats_that_are_never_stored_are_not_opened(form: str) -> None:
         decoded(saved(form, (64, 48)), "a")
 
 
+@pytest.mark.slow
 def test_images_above_the_limit_on_pixels_are_not_decoded() -> None:
     with pytest.raises(BadPicture, match="8000 x 5001"):
         decoded(saved("PNG", (8000, 5001), "L"), "a")

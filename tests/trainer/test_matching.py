@@ -71,6 +71,7 @@ def score(encoder: Encoder, picture: QueryPicture, title: str) -> float:
     return float(cosines(picture_vector(encoder, picture), vectors)[0])
 
 
+@pytest.mark.slow
 def test_ideas_are_ranked_with_a_position(store: Database, encoder: Encoder, cover: QueryPicture) -> None:
     found = match(store, encoder, cover, IDEAS)
     own = [score(encoder, cover, pair.title) for pair in all_pairs(store)]
@@ -126,6 +127,7 @@ def test_a_file_equal_to_stored_thumbnails_has_their_titles(store: Database, enc
     assert len(match(store, encoder, open_picture(store, "one"), IDEAS).current) == 1
 
 
+@pytest.mark.slow
 def test_a_near_duplicate_of_a_stored_thumbnail_is_recognised(
     sqlite_database: Database, encoder: Encoder, tmp_path: Path
 ) -> None:
@@ -148,6 +150,7 @@ def test_duplicates_are_listed_once(store: Database, encoder: Encoder, cover: Qu
     assert sorted((idea.title, idea.times) for idea in found.ideas) == [("Zebra", 1), ("zebra", 2)]
 
 
+@pytest.mark.slow
 def test_a_repeated_title_competes_once_and_not_with_itself(
     store: Database, encoder: Encoder, cover: QueryPicture
 ) -> None:

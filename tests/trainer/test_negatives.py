@@ -144,6 +144,7 @@ def test_least_similar_equals_the_recipe_on_invented_titles(title_model: Sentenc
     assert all(rows >= n - 1 for n, rows in agreeing.items())
 
 
+@pytest.mark.slow
 def test_least_similar_equals_the_recipe_on_a_real_channel(
     title_model: SentenceTransformer, shared_channel: Path
 ) -> None:
@@ -351,6 +352,7 @@ def nearly_tied(n: int) -> Vectors:
     return vectors
 
 
+@pytest.mark.slow
 def test_the_exact_cosine_decides_where_float32_is_too_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result does not depend on the rounding of the recipe's matrix or of blocks of any size."""
     vectors = nearly_tied(600)
@@ -375,6 +377,7 @@ def test_the_exact_cosine_decides_where_float32_is_too_coarse(monkeypatch: pytes
         assert hard(vectors, groups, 0.2) == most
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 24).flatmap(lambda n: st.lists(st.sampled_from([-1, 1]), min_size=4 * n, max_size=4 * n)))
 def test_without_groups_each_title_is_used_once(flat: list[int]) -> None:

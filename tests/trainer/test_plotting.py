@@ -166,6 +166,7 @@ def test_the_suffix_determines_the_format(tmp_path: Path, name: str, start: byte
     assert (tmp_path / name).read_bytes().startswith(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 200])
 def test_a_png_is_not_blank(tmp_path: Path, n: int) -> None:
     save(draw_runs(some_runs(n), {100 + n: loss_curve(9)}, [100 + n]), tmp_path / "a.png")
@@ -195,6 +196,7 @@ def test_an_unwritable_file_is_an_error(tmp_path: Path) -> None:
         save(draw_runs(some_runs(1)), tmp_path / "none" / "a.png")
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_store_are_drawn(database: Database, tmp_path: Path) -> None:
     with database.write() as session:
         runs = [add_run(session, day, base_valid=0.5, tuned_valid=0.75, tuned_test=0.5) for day in range(3)]

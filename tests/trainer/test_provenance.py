@@ -46,6 +46,7 @@ def test_every_requirement_of_training_is_recorded() -> None:
     assert recorded()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
 
 
+@pytest.mark.slow
 def test_every_import_of_the_trainer_is_recorded() -> None:
     distributions = importlib.metadata.packages_distributions()
     imported: set[str] = set()

@@ -228,6 +228,7 @@ def test_a_run_of_a_version_without_reader_training_is_opened_and_refitted(worde
     assert used.embedder.reader.projections.visual.equal(untrained)
 
 
+@pytest.mark.slow
 def test_each_fold_of_a_calibration_has_its_own_reader(beside: Beside) -> None:
     worded, run = beside
     used = open_in_use(worded, str(run.run_id), "cpu")

@@ -66,6 +66,7 @@ def test_the_ocr_reads_words(reader: RapidReader) -> None:
     assert reader.read(poster("RED BICYCLE", "IN THE RAIN")).upper().replace(" ", "") == "REDBICYCLEINTHERAIN"
 
 
+@pytest.mark.slow
 def test_a_large_image_is_reduced_before_reading(reader: RapidReader) -> None:
     large = poster("RED BICYCLE").resize((1920, 1440), Image.Resampling.BICUBIC)
     assert reader.read(large).upper().replace(" ", "") == "REDBICYCLE"

@@ -38,6 +38,7 @@ def splits(database: Database) -> dict[str, str]:
         return {row["video_id"]: row["split"] for row in rows_as_dicts(session, "SELECT video_id, split FROM pairs")}
 
 
+@pytest.mark.slow
 def test_a_first_snapshot_is_split_like_the_recipe(database: Database) -> None:
     fill(database, 76)
     chosen = snapshot.select_pairs(database)

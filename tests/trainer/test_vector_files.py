@@ -123,6 +123,7 @@ def test_sizes_are_parsed_with_units(text: str, size: int) -> None:
     assert Size().convert(text, None, None) == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "GB", "-1", "2GiB", "1e9", "two"])
 def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):

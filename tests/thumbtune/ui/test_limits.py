@@ -121,6 +121,7 @@ async def test_a_client_that_is_reading_its_response_is_not_replaced(
         writer.close()
 
 
+@pytest.mark.slow
 async def test_slow_clients_are_replaced_if_they_hold_all_connections(
     sqlite_database: Database, large_picture: str
 ) -> None:
