@@ -35,6 +35,7 @@ from store.training.pairs import (
     find_video,
     read_pictures,
     set_groups,
+    split_pictures,
     split_videos,
     video_facts,
 )
@@ -168,6 +169,7 @@ __all__ = [
     "snapshot_info",
     "snapshot_pairs",
     "snapshot_span",
+    "split_pictures",
     "split_videos",
     "start_run",
     "start_sweep",

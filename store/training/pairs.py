@@ -27,13 +27,15 @@ __all__ = [
     "find_video",
     "read_pictures",
     "set_groups",
+    "split_pictures",
     "split_videos",
     "video_facts",
 ]
 
 # The public view defines what a pair is, so that SQL users and the trainer get the same pairs.
 _PAIRS = table("pairs", column("video_id"), column("title"), column("picture_sha256"))
-
+_PICTURE = func.coalesce(_PAIRS.c.picture_sha256, Video.picture_sha256)
+"""A video's thumbnail: the pair's, if the video is a pair."""
 
 _ROWS_AT_ONCE = 2000
 
@@ -93,28 +95,30 @@ def find_video(session: Session, video_id: str) -> tuple[str, str | None] | None
     return None if row is None else (row[0], row[1])
 
 
+def split_pictures(session: Session) -> set[str]:
+    """Return the digests of the thumbnails of `split_videos`."""
+    query = _of_split(_PICTURE).where(_PICTURE.is_not(None))
+    return set(session.scalars(query.execution_options(yield_per=_ROWS_AT_ONCE)))
+
+
 def split_videos(session: Session) -> list[SplitVideo]:
     """Return every video that is a pair or has a split, newest first (ties by video id).
 
     This includes unavailable videos, because a re-upload of a deleted video belongs to its group. A caller that writes
     groups or splits afterwards must lock the videos first.
     """
-    query = (
-        select(
-            Video.id,
-            Video.channel_id,
-            func.coalesce(_PAIRS.c.title, Video.title),
-            func.coalesce(_PAIRS.c.picture_sha256, Video.picture_sha256),
-            Video.split,
-            _PAIRS.c.video_id.is_not(None),
-        )
-        .outerjoin(_PAIRS, _PAIRS.c.video_id == Video.id)
-        .where(or_(Video.split.is_not(None), _PAIRS.c.video_id.is_not(None)))
-    )
+    title, is_pair = func.coalesce(_PAIRS.c.title, Video.title), _PAIRS.c.video_id.is_not(None)
+    query = _of_split(Video.id, Video.channel_id, title, _PICTURE, Video.split, is_pair)
     return [
         SplitVideo(video, intern(channel), title, picture, split and intern(split), bool(is_pair))
         for video, channel, title, picture, split, is_pair in session.execute(_newest_first(query))
     ]
+
+
+def _of_split(*columns: Any) -> Select[Any]:
+    """Columns of the videos that are pairs or have a split."""
+    of_videos = select(*columns).select_from(Video).outerjoin(_PAIRS, _PAIRS.c.video_id == Video.id)
+    return of_videos.where(or_(Video.split.is_not(None), _PAIRS.c.video_id.is_not(None)))
 
 
 def _newest_first(query: Select[tuple[object, ...]] | Select) -> Select:  # type: ignore[type-arg]

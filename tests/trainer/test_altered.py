@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from store.db import Database
 from tests.trainer.test_likeness import drawn, jpeg, opened, store_all, template
-from trainer.data import alike_pictures, without_bars
+from trainer.data import alike_pictures, sketched, without_bars
 from trainer.data.altered import altered_candidates, coarse, is_altered_copy
 from trainer.data.likeness import remember_sketches
 
@@ -90,7 +90,7 @@ def test_stored_copies_are_joined(database: Database) -> None:
     digests = store_all(database, pictures)
     remember_sketches(database, digests.values())
     with database.read() as session:
-        joined = alike_pictures(session, digests.values())
+        joined = alike_pictures(session, sketched(session, digests.values()))
     same = {digests[name] for name in ("first", "brighter", "cropped", "framed")}
     assert joined == dict.fromkeys(same, min(same))
 

@@ -13,7 +13,7 @@ from store.db import Database
 from store.training import cached_digests
 from tests.store.builders import add_channel, add_video
 from thumbtune.demo.channel import drawn_channel
-from trainer.data import alike_pictures, showing, without_bars
+from trainer.data import alike_pictures, showing, sketched, without_bars
 from trainer.data.likeness import SKETCHES, _close, _fine_sketch, _same_writing, _sketch, remember_sketches
 
 
@@ -109,12 +109,12 @@ def test_stored_near_duplicates_are_grouped_and_sketches_are_saved(database: Dat
     }
     digests = store_all(database, pictures)
     with database.read() as session:
-        assert alike_pictures(session, digests.values()) == {}, "they have no sketches yet"
+        assert alike_pictures(session, sketched(session, digests.values())) == {}, "they have no sketches yet"
     remember_sketches(database, digests.values())
     with database.read() as session:
         kept = cached_digests(session, SKETCHES, "vision", list(digests.values()), 432)
         assert kept == set(digests.values()) - {digests["broken"]}
-        joined = alike_pictures(session, digests.values())
+        joined = alike_pictures(session, sketched(session, digests.values()))
     same = {digests[name] for name in ("first", "again", "large")}
     assert joined == dict.fromkeys(same, min(same))
     assert showing(database, without_bars(first).resize((1920, 1080)), digests.values()) == same
@@ -126,7 +126,7 @@ def test_many_near_duplicates_are_one_group(sqlite_database: Database) -> None:
     digests = store_all(sqlite_database, {f"v{n}": plain + bytes([n]) for n in range(40)})
     remember_sketches(sqlite_database, digests.values())
     with sqlite_database.read() as session:
-        assert set(alike_pictures(session, digests.values()).values()) == {min(digests.values())}
+        assert set(alike_pictures(session, sketched(session, digests.values())).values()) == {min(digests.values())}
 
 
 @pytest.mark.slow
@@ -136,6 +136,6 @@ def test_a_real_channels_thumbnails_are_all_different(shared_channel: Path, sqli
     digests = store_all(sqlite_database, {**files, **again})
     remember_sketches(sqlite_database, digests.values())
     with sqlite_database.read() as session:
-        joined = alike_pictures(session, digests.values())
+        joined = alike_pictures(session, sketched(session, digests.values()))
     expected = {frozenset((digests[name.removesuffix(" again")], digests[name])) for name in again}
     assert {frozenset(one for one in joined if joined[one] == root) for root in joined.values()} == expected

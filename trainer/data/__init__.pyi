@@ -6,6 +6,7 @@ from .framing import framed as framed
 from .framing import without_bars as without_bars
 from .likeness import alike_pictures as alike_pictures
 from .likeness import showing as showing
+from .likeness import sketched as sketched
 from .mining import mine_negatives as mine_negatives
 from .mining import require_comparable as require_comparable
 from .pictures import PictureSource as PictureSource

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,16 @@ from trainer.data.framing import without_bars
 from trainer.data.pictures import batches, decoded
 from trainer.errors import BadPicture
 
-__all__ = ["ALTERED", "SKETCHES", "alike_pictures", "remember_altered", "remember_sketches", "showing"]
+__all__ = [
+    "ALTERED",
+    "SKETCHES",
+    "Sketched",
+    "alike_pictures",
+    "remember_altered",
+    "remember_sketches",
+    "showing",
+    "sketched",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -63,26 +73,56 @@ _QUERIES = 32
 """Searches at a time: each may find all thumbnails, if they are from one template."""
 
 
-def remember_sketches(database: Database, digests: Iterable[str]) -> None:
+@dataclass(frozen=True)
+class Sketched:
+    """Thumbnails with a saved sketch.
+
+    Args:
+        digests: n digests, ascending.
+        quarters: (n, 12) float64, the mean colours of the four quarters of each sketch.
+    """
+
+    digests: list[str]
+    quarters: NDArray[np.float64]
+
+
+def sketched(session: Session, digests: Iterable[str]) -> Sketched:
+    """Return those of these thumbnails that have a saved sketch."""
+    return _quarters(_read(session, block) for block in batches(sorted(set(digests)), _BLOCK))
+
+
+def remember_sketches(database: Database, digests: Iterable[str]) -> Sketched:
     """Make a small sketch of each of these stored thumbnails, and save it in the feature cache.
 
     Thumbnails that can't be decoded or are not in the store are skipped. If the store can't be written, nothing is
     saved.
+
+    Returns:
+        The thumbnails that have a saved sketch now.
     """
     missing: list[str] = []
-    for block in batches(sorted(set(digests)), _BLOCK):
-        with database.read() as session:
-            known = _read(session, block)
-        missing += [digest for digest in block if digest not in known]
-    for batch in batches(missing, _BATCH):
-        with database.read() as session:
-            sketches = _made(session, batch)
-        try:
-            with database.write() as session:
-                write_features(session, SKETCHES, "vision", {digest: sketches[digest].tobytes() for digest in sketches})
-        except StoreError:
-            logger.debug("sketches could not be saved", exc_info=True)
-            return
+
+    def known() -> Iterator[dict[str, Sketch]]:
+        for block in batches(sorted(set(digests)), _BLOCK):
+            with database.read() as session:
+                sketches = _read(session, block)
+            missing.extend(digest for digest in block if digest not in sketches)
+            yield sketches
+
+    def made() -> Iterator[dict[str, Sketch]]:
+        for batch in batches(missing, _BATCH):
+            with database.read() as session:
+                sketches = _made(session, batch)
+            vectors = {digest: sketch.tobytes() for digest, sketch in sketches.items()}
+            try:
+                with database.write() as session:
+                    write_features(session, SKETCHES, "vision", vectors)
+            except StoreError:
+                logger.debug("sketches could not be saved", exc_info=True)
+                return
+            yield sketches
+
+    return _quarters(chain(known(), made()))
 
 
 def remember_altered(database: Database, digests: Iterable[str]) -> None:
@@ -106,8 +146,8 @@ def remember_altered(database: Database, digests: Iterable[str]) -> None:
             return
 
 
-def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
-    """Group stored thumbnails that are near-duplicates. Only thumbnails with a saved sketch are compared.
+def alike_pictures(session: Session, thumbnails: Sketched) -> dict[str, str]:
+    """Group stored thumbnails that are near-duplicates.
 
     In memory are the mean colours of each thumbnail's quarters (96 bytes), and the sketches of one block of candidates;
     of at most `trainer.data.altered.MOST` thumbnails, also their coarse brightness (1.2 kB).
@@ -115,7 +155,7 @@ def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
     Returns:
         {digest: the smallest digest in its group}, without thumbnails that have no near-duplicate.
     """
-    names, quarters = _quarters(session, sorted(set(digests)))
+    names = thumbnails.digests
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -129,7 +169,7 @@ def alike_pictures(session: Session, digests: Iterable[str]) -> dict[str, str]:
         parent[high] = low
 
     fine = _FineSketches(session)
-    near = _near(names, quarters)
+    near = _near(names, thumbnails.quarters)
     while some := list(islice(near, _BLOCK)):
         candidates = [(one, other) for one, other in some if root(one) != root(other)]
         sketches = _read(session, sorted({name for pair in candidates for name in pair}))
@@ -226,18 +266,18 @@ def _near(names: Sequence[str], quarters: NDArray[np.float64]) -> Iterator[tuple
             yield from ((names[row], names[other]) for other in sorted(others) if other < row)
 
 
-def _quarters(session: Session, digests: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Return the thumbnails with a sketch, and the mean colours of the four quarters of each: (n, 12)."""
+def _quarters(blocks: Iterable[Mapping[str, Sketch]]) -> Sketched:
+    """The mean colours of the sketches' quarters, a block of sketches at a time."""
     width, height = _SMALL
-    names: list[str] = []
+    digests: list[str] = []
     colours = [np.empty((0, 12))]
-    for batch in batches(digests, _BLOCK):
-        sketches = _read(session, batch)
+    for sketches in blocks:
         if sketches:
-            names += sketches
+            digests += sketches
             pixels = np.stack(list(sketches.values())).reshape(-1, 2, height // 2, 2, width // 2, 3)
             colours.append(pixels.mean(axis=(2, 4)).reshape(len(sketches), -1))
-    return names, np.concatenate(colours)
+    order = sorted(range(len(digests)), key=digests.__getitem__)
+    return Sketched([digests[at] for at in order], np.concatenate(colours)[order])
 
 
 def _read(session: Session, digests: Sequence[str]) -> dict[str, Sketch]:

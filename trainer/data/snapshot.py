@@ -26,6 +26,7 @@ from store.training import (
     save_snapshot,
     set_groups,
     snapshot_info,
+    split_pictures,
     split_videos,
 )
 from store.types import utc_now
@@ -87,14 +88,14 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         known = channel_titles(session)
     channel_ids = tuple(channel_id(name, known) for name in channels)
     with database.read() as session:
-        pictures = {video.picture_sha256 for video in split_videos(session) if video.picture_sha256 is not None}
+        pictures = split_pictures(session)
     # Done before the write transaction, because other writers wait for that one. Thumbnails that are added in between
     # are compared for the next snapshot.
-    remember_sketches(database, pictures)
+    sketched = remember_sketches(database, pictures)
     remember_altered(database, pictures)
     with database.read() as session:
-        alike = alike_pictures(session, pictures)
-    del pictures  # 100 bytes each
+        alike = alike_pictures(session, sketched)
+    del pictures, sketched  # 300 bytes for each thumbnail
 
     # Reading and assigning happen in one transaction: of two concurrent trainers, the second reads the splits that the
     # first assigned, so the members of a group can't get different splits.
@@ -111,7 +112,9 @@ def select_pairs(database: Database, channels: Sequence[str] = ()) -> Selection:
         damaged = unsound(
             session, {pair.picture_sha256 for pair in pairs if not channel_ids or pair.channel_id in channel_ids}
         )
-    members = [replace(member, split=given.get(member.video_id, member.split)) for member in members]
+    members = [
+        replace(member, split=given[member.video_id]) if member.video_id in given else member for member in members
+    ]
     selection = _select(members, pairs, channel_ids, damaged)
     if not selection.examples:
         if selection.excluded.get(PICTURE_DAMAGED):

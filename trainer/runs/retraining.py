@@ -162,9 +162,11 @@ def new_pairs(session: Session, channels: Sequence[str]) -> NewPairs:
     found = new_pairs_since(session, reference, channel_ids, left_out=left_out(members_of(videos)) | unusable)
     if found.total == 0:
         return found
-    from trainer.data import alike_pictures  # noqa: PLC0415 (a check without new pairs need not load these libraries)
+    # A check without new pairs need not load these libraries.
+    from trainer.data import alike_pictures, sketched  # noqa: PLC0415
 
-    elsewhere = left_out(members_of(videos, alike_pictures(session, sorted(digests - damaged)))) | unusable
+    alike = alike_pictures(session, sketched(session, digests - damaged))
+    elsewhere = left_out(members_of(videos, alike)) | unusable
     return new_pairs_since(session, reference, channel_ids, left_out=elsewhere)
 
 
