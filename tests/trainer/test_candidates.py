@@ -10,7 +10,7 @@ import torch
 
 from trainer.fitting.candidates import Candidate, held_out_ranks
 from trainer.fitting.cca import Strength
-from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader
+from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader, reader_held_out
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
 from trainer.models import TEXT, VISUAL, Projections
@@ -78,9 +78,11 @@ def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows(
     # With more dimensions than rows and hardly any penalty, the maps fit the training rows alone.
     settings, projections = TrainSettings(train="cca"), Projections(torch.eye(wide), torch.eye(wide))
     reader = Fitter(projections, (VISUAL, TEXT), settings, "cpu", strength=Strength(1e-4, 0))
-    weights, chosen = fit_beside_reader(Fitter.none(PROJECTIONS), reader, (known, read), GROUPS)
+    nothing_learnt, readers = Fitter.none(PROJECTIONS), reader_held_out(reader, read, GROUPS)
+    weights, chosen = fit_beside_reader(nothing_learnt, known, readers, GROUPS)
     assert (chosen.strength, round(weights.second, 1)) == (UNCHANGED, 1.0)
 
     turned = Fitter(PROJECTIONS, (VISUAL, TEXT), settings, "cpu")
-    _, chosen = fit_beside_reader(Fitter.none(PROJECTIONS), turned, (known, rows(agree=True)), GROUPS)
+    readers = reader_held_out(turned, rows(agree=True), GROUPS)
+    _, chosen = fit_beside_reader(nothing_learnt, known, readers, GROUPS)
     assert chosen.strength not in (None, UNCHANGED), "this reader is better trained"

@@ -9,6 +9,7 @@ from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
 from .fit import fit_full_model as fit_full_model
+from .fitter import HeldOut as HeldOut
 from .learners import Learner as Learner
 from .learners import Pooled as Pooled
 from .learners import ProjectionsLearner as ProjectionsLearner
@@ -20,5 +21,6 @@ from .steps import OnStep as OnStep
 from .steps import Step as Step
 from .steps import Triplets as Triplets
 from .steps import chosen_names as chosen_names
+from .threads import concurrently as concurrently
 from .threads import one_thread as one_thread
 from .whole import WholeLearner as WholeLearner

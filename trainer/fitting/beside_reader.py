@@ -13,7 +13,7 @@ from store.training import ExampleRow
 from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
 from trainer.fitting.candidates import Candidate
-from trainer.fitting.fitter import fit_beside_reader
+from trainer.fitting.fitter import HeldOut, fit_beside_reader, reader_held_out
 from trainer.fitting.learners import Pooled, ProjectionsLearner
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
@@ -118,12 +118,20 @@ class WithReaderLearner:
         reader: the reader.
         read: the reader's vectors of the snapshot's thumbnails and titles.
         trains_reader: False for runs of older versions, which did not train the reader's projections.
+        held_out: `reader_held_out` of another learner with the same reader and training rows; None: it is computed.
     """
 
     def __init__(
-        self, learner: ProjectionsLearner, reader: LazyModel, read: Pooled, *, trains_reader: bool = True
+        self,
+        learner: ProjectionsLearner,
+        reader: LazyModel,
+        read: Pooled,
+        *,
+        trains_reader: bool = True,
+        held_out: tuple[HeldOut, HeldOut] | None = None,
     ) -> None:
         self._learner = learner
+        self._held_out = held_out
         self._reader = ProjectionsLearner(
             reader,
             reader.facts.projections,
@@ -152,11 +160,18 @@ class WithReaderLearner:
 
     def _weigh(self, rows: Triplets) -> Weights:
         """Fit the weights, and choose the reader's strength."""
-        vectors = self._learner.pooled.triplets(rows), self._reader.pooled.triplets(rows)
-        fitters, groups = (self._learner.settled, self._reader.settled), self._learner.groups_of(rows)
         with one_thread():
-            weights, self._reader.settled = fit_beside_reader(*fitters, vectors, groups)
+            mine, groups = self._learner.pooled.triplets(rows), self._learner.groups_of(rows)
+            readers = self.reader_held_out(rows)
+            weights, self._reader.settled = fit_beside_reader(self._learner.settled, mine, readers, groups)
         return weights
+
+    def reader_held_out(self, rows: Triplets) -> tuple[HeldOut, HeldOut]:
+        """Fit the reader on folds of the training rows, once. The model and its settings have no effect on this."""
+        if self._held_out is None:
+            read = self._reader.pooled.triplets(rows)
+            self._held_out = reader_held_out(self._reader.fitter, read, self._learner.groups_of(rows))
+        return self._held_out
 
     def candidate(self, rows: Triplets, fit_on: Rows | None = None) -> Candidate:
         """Return model and reader as a `Candidate`, to be fitted on folds of these rows."""

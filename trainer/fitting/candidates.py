@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.fitting.fitter import Fitter, fit_beside_reader
+from trainer.fitting.fitter import Fitter, fit_beside_reader, reader_held_out
 from trainer.fitting.projections import PooledTriplets, part_of
 from trainer.fitting.steps import Step
-from trainer.fitting.threads import one_thread
+from trainer.fitting.threads import concurrently, one_thread
 from trainer.models import Projections
 from trainer.scoring import Fold, Rows, Weights, candidate_ranks, out_of_fold, side_by_side
 
@@ -72,7 +72,7 @@ class Candidate:
         if self.beside is None:
             return Fitted(projections)
         read, reader = self.beside._part(inside, fit)
-        weights, reader = fit_beside_reader(fitter, reader, (part, read), inside)
+        weights, reader = fit_beside_reader(fitter, part, reader_held_out(reader, read, inside), inside)
         return Fitted(projections, weights, reader.fit(read, inside, _no_step))
 
     def _part(self, groups: Sequence[str], fit: Rows) -> tuple[PooledTriplets, Fitter]:
@@ -102,7 +102,7 @@ def held_out_ranks(candidate: Candidate, groups: Sequence[str]) -> NDArray[np.in
         ValueError: there are fewer than two groups.
     """
     with one_thread():
-        return out_of_fold(groups, partial(_ranks, candidate, groups), repeats=_REPEATS)
+        return out_of_fold(groups, partial(_ranks, candidate, groups), repeats=_REPEATS, each=concurrently)
 
 
 def _ranks(candidate: Candidate, groups: Sequence[str], fold: Fold) -> NDArray[np.int64]:

@@ -22,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.fitting.ridge import unit
-from trainer.scoring import Rows, both_ways, folds
+from trainer.fitting.threads import concurrently
+from trainer.scoring import Fold, Rows, both_ways, folds
 
 __all__ = ["Cca", "Strength", "choose_strength"]
 
 Matrix = NDArray[np.float64]
 
 _POWER = 1.5
+_NO_VARIANCE = 1e-12
+"""The variance of an axis, as a share of the largest, below which it is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +93,22 @@ class Cca:
     def maps(self, strength: Strength) -> tuple[Matrix, Matrix]:
         """Return the maps of thumbnails and titles, two (d, d) matrices. Apply them as `vectors @ map`."""
         penalty, prior = strength.penalty, strength.prior
-        of_pictures, of_titles = (1 / np.sqrt(values + penalty) for values in (self._of_pictures, self._of_titles))
-        common = of_pictures[:, None] * (self._cross + prior * penalty * self._same) * of_titles
+        # Without a prior, axes without variance have no correlation, and their directions in the maps are zero. There
+        # are many if there are fewer rows than dimensions.
+        first, second = (0, 0) if prior else map(_without_variance, (self._of_pictures, self._of_titles))
+        of_pictures = 1 / np.sqrt(self._of_pictures[first:] + penalty)
+        of_titles = 1 / np.sqrt(self._of_titles[second:] + penalty)
+        together = self._cross + prior * penalty * self._same
+        common = of_pictures[:, None] * together[first:, second:] * of_titles
         squares, left = np.linalg.eigh(common @ common.T)
         correlations = np.sqrt(np.maximum(squares, 0.0))
         found = (
-            (self._pictures * of_pictures) @ (left * correlations**_POWER),
+            (self._pictures[:, first:] * of_pictures) @ (left * correlations**_POWER),
             # V S = common' U, so V is not computed.
-            (self._titles * of_titles) @ (common.T @ (left * correlations ** (_POWER - 1))),
+            (self._titles[:, second:] * of_titles) @ (common.T @ (left * correlations ** (_POWER - 1))),
         )
+        if first:
+            found = np.pad(found[0], ((0, 0), (first, 0))), np.pad(found[1], ((0, 0), (first, 0)))
         if self._span is None:
             return found
         # Outside of the span, both whitenings are I / sqrt(penalty), and all correlations are equal to the prior.
@@ -113,9 +123,14 @@ def _span(pictures: Matrix, titles: Matrix) -> Matrix:
 
 
 def _axes(covariance: Matrix) -> tuple[Matrix, Matrix]:
-    """The variances along the principal axes, and the axes as columns."""
+    """The variances along the principal axes, ascending, and the axes as columns."""
     values, vectors = np.linalg.eigh(covariance)
     return np.maximum(values, 0.0), vectors
+
+
+def _without_variance(variances: Matrix) -> int:
+    """The number of axes whose variance is 0, but for rounding."""
+    return int(np.searchsorted(variances, _NO_VARIANCE * variances[-1]))
 
 
 def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> Strength | None:
@@ -137,12 +152,16 @@ def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], lab
         # a fraction of the time.
         span = _span(pictures, titles)
         pictures, titles = pictures @ span, titles @ span
-    totals, untrained = np.zeros(len(GRID)), 0.0
-    for fold in folds(groups):
+
+    def scores(fold: Fold) -> list[float]:
         cca, held_out = Cca(pictures[fold.fit], titles[fold.fit]), fold.held_out
-        untrained += both_ways(pictures, titles, held_out, labels)
-        for at, strength in enumerate(GRID):
-            of_pictures, of_titles = cca.maps(strength)
-            totals[at] += both_ways(unit(pictures @ of_pictures), unit(titles @ of_titles), held_out, labels)
-    best = int(totals.argmax())
+        maps = (cca.maps(strength) for strength in GRID)
+        trained = ((unit(pictures @ of_pictures), unit(titles @ of_titles)) for of_pictures, of_titles in maps)
+        return [both_ways(*vectors, held_out, labels) for vectors in ((pictures, titles), *trained)]
+
+    found = concurrently(scores, folds(groups))
+    if not found:
+        return None
+    untrained, *totals = np.sum(found, axis=0).tolist()
+    best = int(np.argmax(totals))
     return GRID[best] if totals[best] > untrained else None

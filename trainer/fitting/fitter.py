@@ -19,12 +19,12 @@ from trainer.fitting.choosing import choose_steps
 from trainer.fitting.projections import PooledTriplets, fit_projections, in_memory, part_of
 from trainer.fitting.ridge import Ridge, choose_penalty
 from trainer.fitting.steps import OnStep
-from trainer.fitting.threads import one_thread
+from trainer.fitting.threads import concurrently, one_thread
 from trainer.models import Projections
 from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
-__all__ = ["Fitter", "fit_beside_reader"]
+__all__ = ["UNCHANGED", "Fitter", "HeldOut", "fit_beside_reader", "reader_held_out"]
 
 UNCHANGED = Strength(math.inf, 1)
 """The strength with which the projections stay as they are."""
@@ -94,7 +94,7 @@ class Fitter:
                 return replace(self, strength=self._strength(rows, groups)) if self.strength is None else self
             if self.settings.steps_are_given():
                 return self
-            rows, groups = _sample(rows, groups, _MOST_TO_TRY, self.settings.seed)
+            rows, groups = _sample(rows, groups, _MOST_TO_TRY)
             chosen = choose_steps(
                 self.start, rows, self.names, self.settings, groups, device=self.device, fixed=self.fixed
             )
@@ -109,7 +109,7 @@ class Fitter:
         return {"penalty": self.strength.penalty, "prior": self.strength.prior}
 
     def _strength(self, rows: PooledTriplets, groups: Sequence[str]) -> Strength:
-        rows, groups = _sample(rows, groups, _MOST_TO_CHOOSE, self.settings.seed)
+        rows, groups = _sample(rows, groups, _MOST_TO_CHOOSE)
         labels = rows.labels[rows.positive].astype(np.intp)
         pictures, titles = self._projected(self.start, rows)
         if self.settings.train == CCA:
@@ -158,17 +158,45 @@ class Fitter:
         return (changed * scale).float()
 
 
-def _sample(rows: PooledTriplets, groups: Sequence[str], most: int, seed: int) -> tuple[PooledTriplets, Sequence[str]]:
-    """At most `most` rows, and their groups."""
+def _sample(rows: PooledTriplets, groups: Sequence[str], most: int) -> tuple[PooledTriplets, Sequence[str]]:
+    """At most `most` rows, the same for every seed of a run, and their groups."""
     n = len(rows.anchor)
     if n <= most:
         return in_memory(rows), groups
-    kept = np.sort(np.random.default_rng(seed).permutation(n)[:most])
+    kept = np.sort(np.random.default_rng(0).permutation(n)[:most])
     return in_memory(part_of(rows, kept)), [groups[row] for row in kept]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """A reader on rows that it was not fitted on.
+
+    Args:
+        reader: fits the reader.
+        cosines: for each fold, those of its held-out thumbnails with all titles, and below these, those of its held-out
+            titles with all thumbnails: (2 n, n) float64 in total.
+    """
+
+    reader: Fitter
+    cosines: NDArray[np.float64]
+
+
+def reader_held_out(reader: Fitter, rows: PooledTriplets, groups: Sequence[str]) -> tuple[HeldOut, HeldOut]:
+    """Fit the reader on folds of the training rows: trained, with the strength that the rows choose, and untrained.
+
+    Args:
+        reader: fits the reader.
+        rows: the training rows, with the reader's vectors.
+        groups: the group of each row.
+    """
+    rows, groups = _sample(rows, groups, _MOST_ROWS)
+    trained = reader.settled(rows, groups)
+    untrained = replace(reader, strength=UNCHANGED)
+    return HeldOut(trained, _cosines(trained, rows, groups)), HeldOut(untrained, _cosines(untrained, rows, groups))
+
+
 def fit_beside_reader(
-    model: Fitter, reader: Fitter, rows: tuple[PooledTriplets, PooledTriplets], groups: Sequence[str]
+    model: Fitter, rows: PooledTriplets, readers: Sequence[HeldOut], groups: Sequence[str]
 ) -> tuple[Weights, Fitter]:
     """Fit the weights of a model and the reader on rows that neither was fitted on, fold by fold, in both directions.
 
@@ -177,39 +205,36 @@ def fit_beside_reader(
 
     Args:
         model: fits the model.
-        reader: fits the reader.
-        rows: the training rows, with the vectors of the model and with those of the reader.
+        rows: the training rows, with the model's vectors.
+        readers: the trained and the untrained reader on the same rows. See `reader_held_out`.
         groups: the group of each row.
 
     Returns:
         The weights, and the reader's fitter with its strength, `UNCHANGED` for the untrained reader.
     """
-    of_model, inside = _sample(rows[0], groups, _MOST_ROWS, model.settings.seed)
-    of_reader, _ = _sample(rows[1], groups, _MOST_ROWS, model.settings.seed)
-    model, reader = model.settled(of_model, inside), reader.settled(of_reader, inside)
-    cut = folds(inside)
+    rows, groups = _sample(rows, groups, _MOST_ROWS)
+    model = model.settled(rows, groups)
+    cut = folds(groups)
     if not cut:
-        return Weights(0.5, 0.5, 1.0), reader
-    labels = of_model.labels[of_model.positive]
+        return Weights(0.5, 0.5, 1.0), readers[0].reader
+    labels = rows.labels[rows.positive]
     own = np.concatenate([np.tile(fold.held_out, 2) for fold in cut])
     rivals = labels[own][:, None] != labels[None, :]
-    first = np.concatenate([_held_out(model, of_model, inside, fold) for fold in cut])
-
-    def weighed(reader: Fitter) -> tuple[float, Weights, Fitter]:
-        second = np.concatenate([_held_out(reader, of_reader, inside, fold) for fold in cut])
-        weights, loss = fit_weights(first, second, own.tolist(), rivals)
-        return loss, weights, reader
-
-    _, weights, best = min((weighed(one) for one in (reader, replace(reader, strength=UNCHANGED))), key=itemgetter(0))
-    return weights, best
+    cosines = _cosines(model, rows, groups)
+    weighed = [(*fit_weights(cosines, read.cosines, own.tolist(), rivals), read.reader) for read in readers]
+    weights, _, reader = min(weighed, key=itemgetter(1))
+    return weights, reader
 
 
-def _held_out(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str], fold: Fold) -> NDArray[np.float64]:
-    """The cosines of a fold's held-out thumbnails with all titles, by a model fitted without the fold.
+def _cosines(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str]) -> NDArray[np.float64]:
+    """See `HeldOut`."""
 
-    Below these rows are those of the held-out titles with all thumbnails.
-    """
-    projections = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
-    pictures, titles = projections.pictures(rows.pictures[rows.anchor]), projections.titles(rows.titles[rows.positive])
-    asked = pictures[fold.held_out] @ titles.T, titles[fold.held_out] @ pictures.T
-    return np.concatenate(asked).astype(np.float64)
+    def of_fold(fold: Fold) -> NDArray[np.float64]:
+        projections = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)
+        pictures = projections.pictures(rows.pictures[rows.anchor])
+        titles = projections.titles(rows.titles[rows.positive])
+        asked = pictures[fold.held_out] @ titles.T, titles[fold.held_out] @ pictures.T
+        return np.concatenate(asked).astype(np.float64)
+
+    with one_thread():
+        return np.concatenate([np.empty((0, len(groups))), *concurrently(of_fold, folds(groups))])

@@ -20,7 +20,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.scoring import Rows, candidate_ranks, folds
+from trainer.fitting.threads import concurrently
+from trainer.scoring import Fold, Rows, candidate_ranks, folds
 
 __all__ = ["Ridge", "choose_penalty", "unit"]
 
@@ -101,15 +102,18 @@ def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labe
     Returns:
         One of `PENALTIES`; None if none is better than no map, or if there are fewer than two groups.
     """
-    totals, untrained = np.zeros(len(PENALTIES)), 0.0
-    for fold in folds(groups):
+
+    def scores(fold: Fold) -> list[float]:
         ridge = Ridge(titles[fold.fit], pictures[fold.fit])
-        held_out = pictures[fold.held_out]
-        projected = ridge.project(titles)
-        untrained += _reciprocal(held_out, titles, fold.held_out, labels)
-        for at, penalty in enumerate(PENALTIES):
-            totals[at] += _reciprocal(held_out, unit(ridge.mapped(titles, projected, penalty)), fold.held_out, labels)
-    best = int(totals.argmax())
+        held_out, projected = pictures[fold.held_out], ridge.project(titles)
+        trained = (unit(ridge.mapped(titles, projected, penalty)) for penalty in PENALTIES)
+        return [_reciprocal(held_out, vectors, fold.held_out, labels) for vectors in (titles, *trained)]
+
+    found = concurrently(scores, folds(groups))
+    if not found:
+        return None
+    untrained, *totals = np.sum(found, axis=0).tolist()
+    best = int(np.argmax(totals))
     return PENALTIES[best] if totals[best] > untrained else None
 
 

@@ -38,6 +38,7 @@ from trainer.fitting import (
     Fitted,
     WithReader,
     as_reader,
+    concurrently,
     inner_of,
     of_reader,
     one_thread,
@@ -48,7 +49,7 @@ from trainer.models import Embedder, Vectors
 from trainer.progress import Progress, Silent
 from trainer.runs.in_use import InUse
 from trainer.runs.learning import reopen_learner
-from trainer.scoring import Calibration, HeldOutScores, Weights, calibrate, folds
+from trainer.scoring import Calibration, Fold, HeldOutScores, Weights, calibrate, folds
 
 __all__ = ["Calibrated", "calibration_of"]
 
@@ -150,16 +151,17 @@ def _refitted(
     candidate: Candidate, rows: Sequence[ExampleRow], groups: Sequence[str], progress: Progress
 ) -> Calibrated:
     cut, labels = folds(groups), numbers_of([normalised(row.title) for row in rows])
-    fitted, parts = [], []
-    with progress.phase("Calibrating on held-out folds", len(cut)) as count, one_thread():
-        for fold in cut:
-            fitted.append(candidate.fitted(groups, fold.fit))
-            pictures, titles = candidate.vectors(fitted[-1])
-            asked = _some(fold.held_out, MOST_ROWS // len(cut))
-            columns = _columns(labels, asked)
-            parts.append(_scores(labels, pictures[asked], titles[columns], asked, columns))
-            count(1)
-    return Calibrated(calibrate(parts), tuple(fitted))
+
+    def of_fold(fold: Fold) -> tuple[Fitted, HeldOutScores]:
+        fitted = candidate.fitted(groups, fold.fit)
+        pictures, titles = candidate.vectors(fitted)
+        asked = _some(fold.held_out, MOST_ROWS // len(cut))
+        columns = _columns(labels, asked)
+        return fitted, _scores(labels, pictures[asked], titles[columns], asked, columns)
+
+    with progress.phase("Calibrating on held-out folds"), one_thread():
+        found = concurrently(of_fold, cut)
+    return Calibrated(calibrate([scores for _, scores in found]), tuple(fitted for fitted, _ in found))
 
 
 def _score_held_out(

@@ -6,7 +6,7 @@ cross-validation, each row is held out once per repeat, and ranked by models fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,11 @@ def both_ways(pictures: Vectors, titles: Vectors, rows: Rows, labels: Rows) -> f
 
 
 def out_of_fold(
-    groups: Sequence[str], ranks_of: Callable[[Fold], NDArray[np.int64]], *, repeats: int = 1
+    groups: Sequence[str],
+    ranks_of: Callable[[Fold], NDArray[np.int64]],
+    *,
+    repeats: int = 1,
+    each: Callable[[Callable[[Fold], NDArray[np.int64]], Sequence[Fold]], Iterable[NDArray[np.int64]]] = map,
 ) -> NDArray[np.int64]:
     """Return the rank of each row when it was held out: (repeats, n) int.
 
@@ -108,17 +112,17 @@ def out_of_fold(
         groups: n group labels.
         ranks_of: fits on the `fit` rows of a fold, and returns the ranks of its `held_out` rows, in the same order.
         repeats: number of times that the rows are divided into folds.
+        each: applies `ranks_of` to all folds, and returns the results in their order.
 
     Raises:
         ValueError: there are fewer than two groups.
     """
+    cut = [(repeat, fold) for repeat in range(repeats) for fold in folds(groups, seed=repeat)]
+    if not cut:
+        raise ValueError("cross-validation needs at least two groups")
     found = np.zeros((repeats, len(groups)), dtype=np.int64)
-    for repeat in range(repeats):
-        cut = folds(groups, seed=repeat)
-        if not cut:
-            raise ValueError("cross-validation needs at least two groups")
-        for fold in cut:
-            found[repeat, fold.held_out] = ranks_of(fold)
+    for (repeat, fold), ranks in zip(cut, each(ranks_of, [fold for _, fold in cut]), strict=True):
+        found[repeat, fold.held_out] = ranks
     return found
 
 

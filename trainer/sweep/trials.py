@@ -17,7 +17,16 @@ from store.types import utc_now
 from store.wording import counted
 from trainer.data import Selection
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
-from trainer.fitting import Pooled, ProjectionsLearner, Step, Triplets, WithReaderLearner, chosen_names, triplets
+from trainer.fitting import (
+    HeldOut,
+    Pooled,
+    ProjectionsLearner,
+    Step,
+    Triplets,
+    WithReaderLearner,
+    chosen_names,
+    triplets,
+)
 from trainer.models import LazyModel, open_base, open_reader
 from trainer.progress import Progress, Silent
 from trainer.runs import cached_learner, encode, known_at_start, mine
@@ -84,6 +93,8 @@ class Trials:
     fingerprints: Collection[str | None] = ()
     _bases: dict[str, _Base] = field(default_factory=dict)
     _reader: tuple[LazyModel, Pooled] | None = None
+    _held_out: tuple[HeldOut, HeldOut] | None = None
+    """The reader on folds of the training rows, which only differ in their negatives: the same for all trials."""
     _mined: dict[tuple[str, int | None], _Mined] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -181,7 +192,9 @@ class Trials:
         if not settings.with_reader:
             return learner
         assert self._reader is not None, "`prepare` has opened the reader"
-        return WithReaderLearner(learner, *self._reader)
+        found = WithReaderLearner(learner, *self._reader, held_out=self._held_out)
+        self._held_out = found.reader_held_out(mined.rows)
+        return found
 
     def _rows(self, settings: TrainSettings) -> _Mined:
         """The rows to train on, mined once per strategy, and once per seed where the strategy depends on it."""
