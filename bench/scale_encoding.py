@@ -39,7 +39,7 @@ def encode(folder: Path, *, quick: bool = False) -> list[Row]:
         # Later calls only add videos to the channel.
         return [
             *_rates(database, folder),
-            _lost(database, n=500, encodings=5, machines=2),
+            _lost(database, n=500, encodings=3, machines=4),
             _through_the_command(database),
         ]
 
