@@ -118,7 +118,7 @@ class _Framed:
 
     def part(self, box: Box, size: tuple[int, int]) -> Pixels:
         """Brightness of a part, scaled: (height, width)."""
-        return np.asarray(self.grey.resize(size, Image.Resampling.BICUBIC, box=_pixels(box)), np.float32)
+        return np.asarray(self.grey.resize(size, Image.Resampling.BICUBIC, _pixels(box), reducing_gap=3), np.float32)
 
     def colours(self, box: Box) -> Pixels:
         """Colours of a part, scaled to `_FINE`: (height, width, 3)."""
