@@ -28,8 +28,11 @@ def test_the_maps_are_those_of_the_definition(n: int, prior: int) -> None:
     left, right = (inv(sqrtm(side.T @ side / n + ridge).real) for side in (pictures, titles))
     turned, lengths, other = svd(left @ (pictures.T @ titles / n + prior * ridge) @ right)
     expected = cosines(seen @ left @ turned * lengths**1.5, said @ right @ other.T * lengths**1.5)
-    of_pictures, of_titles = Cca(pictures, titles).maps(Strength(penalty, prior))
+    cca, strength = Cca(pictures, titles), Strength(penalty, prior)
+    of_pictures, of_titles = cca.maps(strength)
+    assert of_pictures.shape == of_titles.shape == (12, 12)
     assert np.allclose(cosines(seen @ of_pictures, said @ of_titles), expected, atol=1e-6)
+    assert np.allclose(cosines(*cca.mapped(cca.coordinates(seen, said), strength)), expected, atol=1e-6)
 
 
 def test_a_large_penalty_with_the_prior_gives_the_base_model() -> None:

@@ -54,6 +54,19 @@ GRID: tuple[Strength, ...] = (
 """The strengths to choose from; the first ones hardly change the base model."""
 
 
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Thumbnails and titles in the axes of a `Cca`.
+
+    Args:
+        inside: two (m, r) arrays, coordinates in the span of the rows.
+        outside: two (m, d) arrays, the parts of the vectors outside of the span; None if it has all dimensions.
+    """
+
+    inside: tuple[Matrix, Matrix]
+    outside: tuple[Matrix, Matrix] | None
+
+
 class Cca:
     """Statistics of the rows that give the maps for any strength.
 
@@ -92,9 +105,37 @@ class Cca:
 
     def maps(self, strength: Strength) -> tuple[Matrix, Matrix]:
         """Return the maps of thumbnails and titles, two (d, d) matrices. Apply them as `vectors @ map`."""
+        of_pictures, of_titles = self._directions(strength)
+        zeros = (0, 0), (len(self._pictures) - of_pictures.shape[1], 0)
+        found = np.pad(self._pictures @ of_pictures, zeros), np.pad(self._titles @ of_titles, zeros)
+        if self._span is None:
+            return found
+        span = self._span
+        rest = _outside(strength) * (np.eye(len(span)) - span @ span.T)
+        return span @ found[0] @ span.T + rest, span @ found[1] @ span.T + rest
+
+    def coordinates(self, pictures: Matrix, titles: Matrix) -> Coordinates:
+        """Return the coordinates of (m, d) thumbnails and (m, d) titles, which `mapped` needs for any strength."""
+        if self._span is None:
+            return Coordinates((pictures @ self._pictures, titles @ self._titles), None)
+        inside = pictures @ self._span, titles @ self._span
+        outside = pictures - inside[0] @ self._span.T, titles - inside[1] @ self._span.T
+        return Coordinates((inside[0] @ self._pictures, inside[1] @ self._titles), outside)
+
+    def mapped(self, at: Coordinates, strength: Strength) -> tuple[Matrix, Matrix]:
+        """Apply `maps(strength)` without computing them: two (m, k) arrays. Only their cosines are the same."""
+        of_pictures, of_titles = self._directions(strength)
+        found = at.inside[0] @ of_pictures, at.inside[1] @ of_titles
+        if at.outside is None or not strength.prior:
+            return found
+        scale = _outside(strength)
+        return np.hstack([found[0], scale * at.outside[0]]), np.hstack([found[1], scale * at.outside[1]])
+
+    def _directions(self, strength: Strength) -> tuple[Matrix, Matrix]:
+        """The maps in the axes of both sides: two (d, k) matrices, without directions that are zero in both."""
         penalty, prior = strength.penalty, strength.prior
-        # Without a prior, axes without variance have no correlation, and their directions in the maps are zero. There
-        # are many if there are fewer rows than dimensions.
+        # Without a prior, axes without variance have no correlation. There are many if there are fewer rows than
+        # dimensions.
         first, second = (0, 0) if prior else map(_without_variance, (self._of_pictures, self._of_titles))
         of_pictures = 1 / np.sqrt(self._of_pictures[first:] + penalty)
         of_titles = 1 / np.sqrt(self._of_titles[second:] + penalty)
@@ -102,19 +143,16 @@ class Cca:
         common = of_pictures[:, None] * together[first:, second:] * of_titles
         squares, left = np.linalg.eigh(common @ common.T)
         correlations = np.sqrt(np.maximum(squares, 0.0))
-        found = (
-            (self._pictures[:, first:] * of_pictures) @ (left * correlations**_POWER),
-            # V S = common' U, so V is not computed.
-            (self._titles[:, second:] * of_titles) @ (common.T @ (left * correlations ** (_POWER - 1))),
-        )
-        if first:
-            found = np.pad(found[0], ((0, 0), (first, 0))), np.pad(found[1], ((0, 0), (first, 0)))
-        if self._span is None:
-            return found
-        # Outside of the span, both whitenings are I / sqrt(penalty), and all correlations are equal to the prior.
-        span, width = self._span, len(self._span)
-        rest = prior / np.sqrt(penalty) * (np.eye(width) - span @ span.T)
-        return span @ found[0] @ span.T + rest, span @ found[1] @ span.T + rest
+        found = np.zeros((len(self._of_pictures), len(left))), np.zeros((len(self._of_titles), len(left)))
+        found[0][first:] = of_pictures[:, None] * (left * correlations**_POWER)
+        # V S = common' U, so V is not computed.
+        found[1][second:] = of_titles[:, None] * (common.T @ (left * correlations ** (_POWER - 1)))
+        return found
+
+
+def _outside(strength: Strength) -> float:
+    """The factor of both maps outside of the rows' span: both whitenings are I / sqrt(penalty), and S is the prior."""
+    return float(strength.prior / np.sqrt(strength.penalty))
 
 
 def _span(pictures: Matrix, titles: Matrix) -> Matrix:
@@ -154,10 +192,11 @@ def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], lab
         pictures, titles = pictures @ span, titles @ span
 
     def scores(fold: Fold) -> list[float]:
-        cca, held_out = Cca(pictures[fold.fit], titles[fold.fit]), fold.held_out
-        maps = (cca.maps(strength) for strength in GRID)
-        trained = ((unit(pictures @ of_pictures), unit(titles @ of_titles)) for of_pictures, of_titles in maps)
-        return [both_ways(*vectors, held_out, labels) for vectors in ((pictures, titles), *trained)]
+        cca = Cca(pictures[fold.fit], titles[fold.fit])
+        at = cca.coordinates(pictures, titles)
+        trained = (cca.mapped(at, strength) for strength in GRID)
+        vectors = [(pictures, titles), *((unit(seen), unit(said)) for seen, said in trained)]
+        return [both_ways(seen, said, fold.held_out, labels) for seen, said in vectors]
 
     found = concurrently(scores, folds(groups))
     if not found:
