@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from collector.errors import BadSetting
 from thumbtune.cli import App
 from thumbtune.stopping import run_until_stopped
 
@@ -75,15 +76,25 @@ def page_settings(
     """Return the page's settings from the options.
 
     Raises:
-        BadSetting: the address is invalid.
+        BadSetting: the address or an allowed name is invalid.
         CantServe: the token file can't be read, or its token is too short.
     """
     from collector.http import parse_listen  # noqa: PLC0415 (aiohttp is slow to import)
     from thumbtune.ui.settings import PageSettings  # noqa: PLC0415
 
     token = None if token_file is None else _token(token_file)
-    names = frozenset(name.strip().rstrip(".").lower() for name in allowed_hosts if name.strip())
+    names = frozenset(_allowed(name.strip()) for name in allowed_hosts if name.strip())
     return PageSettings(app.db_url, parse_listen(listen), names, token, read_only)
+
+
+def _allowed(name: str) -> str:
+    """Return a name of `--allow-host` as it is compared with requests; IPv6 addresses with or without brackets."""
+    from thumbtune.ui.settings import host_name  # noqa: PLC0415
+
+    found = host_name(name.rstrip(".")) or host_name(f"[{name}]")
+    if found is None:
+        raise BadSetting(f"--allow-host {name!r} is not a host name; write only the name, such as thumbs.example.org")
+    return found
 
 
 def _token(file: Path) -> str:

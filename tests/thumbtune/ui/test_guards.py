@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from collector.errors import BadSetting
 from collector.http import Listen, parse_listen
 from tests.thumbtune.ui.serving import TOKEN, Client, parsed, serving
-from thumbtune.cli import main
+from thumbtune.cli import App, main
+from thumbtune.commands.ui import page_settings
 from thumbtune.ui.guards import HEADERS
 from thumbtune.ui.server import check_settings
 from thumbtune.ui.settings import CantServe, PageSettings, host_name
@@ -76,6 +78,26 @@ async def test_allowed_host_names_are_answered(filled: object, sqlite_url: str) 
         for host in ("thumbs.example", "THUMBS.example:443", "localhost", f"localhost:{client.address.port}"):
             assert (await client.get("/", headers={"Host": host})).status == 200
         assert (await client.get("/", headers={"Host": "other.example"})).status == 403
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("thumbs.example", "thumbs.example"),
+        (" Thumbs.Example. ", "thumbs.example"),
+        ("thumbs.example:8443", "thumbs.example"),
+        ("::1", "::1"),
+        ("[2001:DB8::1]:443", "2001:db8::1"),
+    ],
+)
+def test_allow_host_takes_names_as_they_are_written_in_addresses(sqlite_url: str, given: str, name: str) -> None:
+    assert page_settings(App(sqlite_url), "127.0.0.1:0", [given]).allowed_hosts == {name}
+
+
+@pytest.mark.parametrize("given", ["https://thumbs.example/", "thumbs.example/", "user@thumbs.example", "a b:c"])
+def test_allow_host_refuses_what_no_request_can_match(sqlite_url: str, given: str) -> None:
+    with pytest.raises(BadSetting, match="--allow-host"):
+        page_settings(App(sqlite_url), "127.0.0.1:0", [given])
 
 
 @pytest.mark.parametrize(
