@@ -58,9 +58,9 @@ def processor_seconds(command: Sequence[str], environment: dict[str, str]) -> fl
 
 
 def loading(model: Path, tower: str, environment: dict[str, str], repeats: int) -> float:
-    """Processor seconds that reading a tower's weights takes, without the import of torch; 0 for other models."""
-    weights = model / "0_CLIPModel" / "model.safetensors"
-    if not weights.is_file():
+    """Processor seconds that reading a tower's weights takes, without the import of torch; 0 without such a file."""
+    weights = next(model.rglob("model.safetensors"), None)
+    if weights is None:
         return 0.0
     ways = ([sys.executable, "-c", READ_WEIGHTS, str(weights), tower], [sys.executable, "-c", IMPORTS["torch"]])
     reading, only_torch = (median(processor_seconds(way, environment) for _ in range(repeats)) for way in ways)
