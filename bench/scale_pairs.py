@@ -17,7 +17,7 @@ _STEPS = ("first snapshot", *_QUICK, "train --train cca", "train --train project
 def pairs(folder: Path, *, quick: bool = False) -> list[Row]:
     """Return the rows of this part of `bench.scale`."""
     # More than the number of rows from which splits are embedded one after the other.
-    size = 300 if quick else 17_000
+    size = 300 if quick else 20_000
     url = f"sqlite:///{folder / 'store.db'}"
     with open_database(url, create=True) as database:
         fill(database, size)

@@ -36,7 +36,7 @@ def test_failed_or_missing_tests_break_a_promise(tmp_path: Path) -> None:
     for name, content in contents.items():
         if content is not None:
             files[name].write_text(f"def test_one(): pass\n{content}\n")
-    rows = run_tests({name: (str(file),) for name, file in files.items()}, tmp_path)
+    rows = run_tests({name: (str(file),) for name, file in files.items()}, tmp_path, at_once=2)
     assert [(row.promise, row.times, row.kept) for row in rows] == [
         ("kept", 1, True),
         ("broken", 1, False),

@@ -13,6 +13,7 @@ from trainer.fitting.cca import Strength
 from trainer.fitting.fitter import UNCHANGED, Fitter, fit_beside_reader, reader_held_out
 from trainer.fitting.projections import PooledTriplets
 from trainer.fitting.ridge import unit
+from trainer.fitting.threads import one_thread
 from trainer.models import TEXT, VISUAL, Projections
 from trainer.settings import TrainSettings
 
@@ -86,3 +87,23 @@ def test_the_reader_stays_untrained_if_training_makes_it_worse_on_held_out_rows(
     readers = reader_held_out(turned, rows(agree=True), GROUPS)
     _, chosen = fit_beside_reader(nothing_learnt, known, readers, GROUPS)
     assert chosen.strength not in (None, UNCHANGED), "this reader is better trained"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["cca", "ridge", "projection"])
+def test_folds_in_threads_give_the_results_of_one_thread(what: str) -> None:
+    """With the reader, and bit for bit: the cosines of `reader_held_out` show every difference of a projection."""
+    settings = TrainSettings(train=what, epochs=2) if what == "projection" else TrainSettings(train=what)
+    model = Fitter(PROJECTIONS, (TEXT,) if what == "ridge" else (VISUAL, TEXT), settings, "cpu")
+    pairs, read = rows(agree=True), rows(agree=False)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        beside = Candidate(read, PROJECTIONS, fitter("cca"))
+        ranks = held_out_ranks(Candidate(pairs, PROJECTIONS, model, beside), GROUPS)
+        with one_thread():
+            held_out = reader_held_out(model, pairs, GROUPS)
+        found.append((ranks.tobytes(), [(one.reader.strength, one.cosines.tobytes()) for one in held_out]))
+    torch.set_num_threads(before)
+    assert found[0] == found[1]

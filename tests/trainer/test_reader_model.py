@@ -342,6 +342,17 @@ def test_a_sweep_chooses_the_reader_if_words_help(
 
 
 @pytest.mark.slow
+def test_trials_share_the_readers_folds_and_equal_runs_of_their_own(worded: Database, tiny_clip: Path) -> None:
+    space = Space.read({"train": "ridge,cca", "fit": "crop", "with_reader": "yes"})
+    counts = {"trials": 2, "seeds": 2, "finalists": 1, "final_seeds": 0}
+    result = run_sweep(worded, SweepSettings(settings(tiny_clip), space, **counts))
+    assert result.runs == 4
+    for standing in result.standings:
+        own = train(worded, settings(tiny_clip, with_reader=True, train=standing.settings["train"]))
+        assert standing.recall_at_1 == own.tuned.table()["valid"]["recall@1"]
+
+
+@pytest.mark.slow
 def test_a_sweep_of_the_reader_itself_has_one_crop_mode_and_no_second_reader(worded: Database) -> None:
     space = Space.read({"train": "ridge,projection", "negatives": "none", "lr": "0.001", "epochs": "1"})
     shared = TrainSettings(model=READER, train="projection", device="cpu")

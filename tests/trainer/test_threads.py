@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 import torch
 
-from trainer.fitting.threads import concurrently, one_thread
+from trainer.fitting.threads import concurrently, one_thread, raise_if_cancelled
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,27 @@ def test_the_first_failing_parts_error_is_raised() -> None:
 
     with one_thread(), pytest.raises(ValueError, match="part 1"):
         concurrently(work, range(4))
+
+
+def test_parts_that_run_are_told_that_their_result_is_not_needed() -> None:
+    running, ended = threading.Event(), threading.Event()
+
+    def work(part: int) -> None:
+        if part == 0:
+            assert running.wait(timeout=60)
+            raise KeyboardInterrupt
+        running.set()
+        try:
+            while True:
+                raise_if_cancelled()
+        except CancelledError:
+            ended.set()
+            raise
+
+    with one_thread(), pytest.raises(KeyboardInterrupt):
+        concurrently(work, range(2))
+    assert ended.is_set()
+    raise_if_cancelled()
 
 
 def test_products_in_threads_are_those_of_one_thread_bit_for_bit() -> None:

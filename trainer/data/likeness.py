@@ -21,7 +21,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ _QUARTER = 5.0
 _BYTES = _SMALL[0] * _SMALL[1] * 3
 SKETCHES = hashlib.sha256(b"sketch 32x18 rgb, bars cut, bicubic").hexdigest()
 """The feature cache's key for sketches. It is not the fingerprint of a model."""
-ALTERED = hashlib.sha256(b"altered copy, crop and colours fitted at 480x270").hexdigest()
+ALTERED = hashlib.sha256(b"altered copy, crop and colours fitted at 480x270 in two steps").hexdigest()
 """The feature cache's key for whether two thumbnails are altered copies: 1.0 or 0.0 under the digest of both."""
 _BATCH = 64
 _BLOCK = 2048
@@ -100,29 +100,28 @@ def remember_sketches(database: Database, digests: Iterable[str]) -> Sketched:
     Returns:
         The thumbnails that have a saved sketch now.
     """
+    return _quarters(_saved(database, sorted(set(digests))))
+
+
+def _saved(database: Database, digests: Sequence[str]) -> Iterator[dict[str, Sketch]]:
+    """Yield the saved sketches, then those that were missing, which are made and saved; a block at a time."""
     missing: list[str] = []
-
-    def known() -> Iterator[dict[str, Sketch]]:
-        for block in batches(sorted(set(digests)), _BLOCK):
-            with database.read() as session:
-                sketches = _read(session, block)
-            missing.extend(digest for digest in block if digest not in sketches)
-            yield sketches
-
-    def made() -> Iterator[dict[str, Sketch]]:
-        for batch in batches(missing, _BATCH):
-            with database.read() as session:
-                sketches = _made(session, batch)
-            vectors = {digest: sketch.tobytes() for digest, sketch in sketches.items()}
-            try:
-                with database.write() as session:
-                    write_features(session, SKETCHES, "vision", vectors)
-            except StoreError:
-                logger.debug("sketches could not be saved", exc_info=True)
-                return
-            yield sketches
-
-    return _quarters(chain(known(), made()))
+    for block in batches(digests, _BLOCK):
+        with database.read() as session:
+            sketches = _read(session, block)
+        missing += [digest for digest in block if digest not in sketches]
+        yield sketches
+    for batch in batches(missing, _BATCH):
+        with database.read() as session:
+            sketches = _made(session, batch)
+        vectors = {digest: sketch.tobytes() for digest, sketch in sketches.items()}
+        try:
+            with database.write() as session:
+                write_features(session, SKETCHES, "vision", vectors)
+        except StoreError:
+            logger.debug("sketches could not be saved", exc_info=True)
+            return
+        yield sketches
 
 
 def remember_altered(database: Database, digests: Iterable[str]) -> None:
@@ -222,13 +221,15 @@ def showing(database: Database, image: Image.Image, digests: Iterable[str]) -> f
     """Return which of these stored thumbnails are near-duplicates of `image` (RGB, any size)."""
     small, fine = _sketch(image), _fine_sketch(image)
     wanted = sorted(set(digests))
-    remember_sketches(database, wanted)
     near: list[str] = []
-    for batch in batches(wanted, _BLOCK):
-        with database.read() as session:
-            sketches = _read(session, batch)
-            sketches |= _made(session, [digest for digest in batch if digest not in sketches])
+    compared: set[str] = set()
+    for sketches in _saved(database, wanted):
         near += [name for name, sketch in sketches.items() if _close(small, sketch)]
+        compared.update(sketches)
+    # Those that could not be saved.
+    for batch in batches([digest for digest in wanted if digest not in compared], _BATCH):
+        with database.read() as session:
+            near += [name for name, sketch in _made(session, batch).items() if _close(small, sketch)]
     with database.read() as session:
         known = _FineSketches(session)
         found = {name: known.of(name) for name in near}

@@ -9,7 +9,7 @@ from .candidates import Candidate as Candidate
 from .candidates import Fitted as Fitted
 from .candidates import held_out_ranks as held_out_ranks
 from .fit import fit_full_model as fit_full_model
-from .fitter import HeldOut as HeldOut
+from .fitter import ReaderHeldOut as ReaderHeldOut
 from .learners import Learner as Learner
 from .learners import Pooled as Pooled
 from .learners import ProjectionsLearner as ProjectionsLearner

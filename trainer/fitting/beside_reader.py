@@ -13,7 +13,7 @@ from store.training import ExampleRow
 from trainer.data import PictureSource
 from trainer.errors import NotAClip, RunUnusable
 from trainer.fitting.candidates import Candidate
-from trainer.fitting.fitter import HeldOut, fit_beside_reader, reader_held_out
+from trainer.fitting.fitter import ReaderHeldOut, fit_beside_reader, reader_held_out
 from trainer.fitting.learners import Pooled, ProjectionsLearner
 from trainer.fitting.steps import OnStep, Triplets
 from trainer.fitting.threads import one_thread
@@ -128,7 +128,7 @@ class WithReaderLearner:
         read: Pooled,
         *,
         trains_reader: bool = True,
-        held_out: tuple[HeldOut, HeldOut] | None = None,
+        held_out: tuple[ReaderHeldOut, ReaderHeldOut] | None = None,
     ) -> None:
         self._learner = learner
         self._held_out = held_out
@@ -166,8 +166,8 @@ class WithReaderLearner:
             weights, self._reader.settled = fit_beside_reader(self._learner.settled, mine, readers, groups)
         return weights
 
-    def reader_held_out(self, rows: Triplets) -> tuple[HeldOut, HeldOut]:
-        """Fit the reader on folds of the training rows, once. The model and its settings have no effect on this."""
+    def reader_held_out(self, rows: Triplets) -> tuple[ReaderHeldOut, ReaderHeldOut]:
+        """Fit the reader on folds of the training rows, in the first call. The model has no effect on the result."""
         if self._held_out is None:
             read = self._reader.pooled.triplets(rows)
             self._held_out = reader_held_out(self._reader.fitter, read, self._learner.groups_of(rows))

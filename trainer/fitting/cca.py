@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.fitting.ridge import unit
-from trainer.fitting.threads import concurrently
+from trainer.fitting.threads import concurrently, raise_if_cancelled
 from trainer.scoring import Fold, Rows, both_ways, folds
 
 __all__ = ["Cca", "Strength", "choose_strength"]
@@ -132,21 +132,21 @@ class Cca:
         return np.hstack([found[0], scale * at.outside[0]]), np.hstack([found[1], scale * at.outside[1]])
 
     def _directions(self, strength: Strength) -> tuple[Matrix, Matrix]:
-        """The maps in the axes of both sides: two (d, k) matrices, without directions that are zero in both."""
+        """The maps in the axes of both sides: two (d, k) matrices. Without a prior, k is at most the number of rows."""
         penalty, prior = strength.penalty, strength.prior
-        # Without a prior, axes without variance have no correlation. There are many if there are fewer rows than
-        # dimensions.
-        first, second = (0, 0) if prior else map(_without_variance, (self._of_pictures, self._of_titles))
-        of_pictures = 1 / np.sqrt(self._of_pictures[first:] + penalty)
-        of_titles = 1 / np.sqrt(self._of_titles[second:] + penalty)
+        # Without a prior, axes without variance have no correlation, so their directions are zero. There are many if
+        # there are fewer rows than dimensions.
+        flat = (0, 0) if prior else (_count_flat(self._of_pictures), _count_flat(self._of_titles))
+        of_pictures = 1 / np.sqrt(self._of_pictures[flat[0] :] + penalty)
+        of_titles = 1 / np.sqrt(self._of_titles[flat[1] :] + penalty)
         together = self._cross + prior * penalty * self._same
-        common = of_pictures[:, None] * together[first:, second:] * of_titles
+        common = of_pictures[:, None] * together[flat[0] :, flat[1] :] * of_titles
         squares, left = np.linalg.eigh(common @ common.T)
         correlations = np.sqrt(np.maximum(squares, 0.0))
         found = np.zeros((len(self._of_pictures), len(left))), np.zeros((len(self._of_titles), len(left)))
-        found[0][first:] = of_pictures[:, None] * (left * correlations**_POWER)
+        found[0][flat[0] :] = of_pictures[:, None] * (left * correlations**_POWER)
         # V S = common' U, so V is not computed.
-        found[1][second:] = of_titles[:, None] * (common.T @ (left * correlations ** (_POWER - 1)))
+        found[1][flat[1] :] = of_titles[:, None] * (common.T @ (left * correlations ** (_POWER - 1)))
         return found
 
 
@@ -166,7 +166,7 @@ def _axes(covariance: Matrix) -> tuple[Matrix, Matrix]:
     return np.maximum(values, 0.0), vectors
 
 
-def _without_variance(variances: Matrix) -> int:
+def _count_flat(variances: Matrix) -> int:
     """The number of axes whose variance is 0, but for rounding."""
     return int(np.searchsorted(variances, _NO_VARIANCE * variances[-1]))
 
@@ -194,9 +194,12 @@ def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], lab
     def scores(fold: Fold) -> list[float]:
         cca = Cca(pictures[fold.fit], titles[fold.fit])
         at = cca.coordinates(pictures, titles)
-        trained = (cca.mapped(at, strength) for strength in GRID)
-        vectors = [(pictures, titles), *((unit(seen), unit(said)) for seen, said in trained)]
-        return [both_ways(seen, said, fold.held_out, labels) for seen, said in vectors]
+        found = [both_ways(pictures, titles, fold.held_out, labels)]
+        for strength in GRID:
+            raise_if_cancelled()
+            seen, said = cca.mapped(at, strength)
+            found.append(both_ways(unit(seen), unit(said), fold.held_out, labels))
+        return found
 
     found = concurrently(scores, folds(groups))
     if not found:

@@ -24,7 +24,7 @@ from trainer.models import Projections
 from trainer.scoring import Fold, Weights, collapsed, fit_weights, folds, spread
 from trainer.settings import CCA, CLOSED_FORM, TrainSettings
 
-__all__ = ["UNCHANGED", "Fitter", "HeldOut", "fit_beside_reader", "reader_held_out"]
+__all__ = ["UNCHANGED", "Fitter", "ReaderHeldOut", "fit_beside_reader", "reader_held_out"]
 
 UNCHANGED = Strength(math.inf, 1)
 """The strength with which the projections stay as they are."""
@@ -159,7 +159,7 @@ class Fitter:
 
 
 def _sample(rows: PooledTriplets, groups: Sequence[str], most: int) -> tuple[PooledTriplets, Sequence[str]]:
-    """At most `most` rows, the same for every seed of a run, and their groups."""
+    """At most `most` rows, the same for all seeds, and their groups."""
     n = len(rows.anchor)
     if n <= most:
         return in_memory(rows), groups
@@ -168,7 +168,7 @@ def _sample(rows: PooledTriplets, groups: Sequence[str], most: int) -> tuple[Poo
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ReaderHeldOut:
     """A reader on rows that it was not fitted on.
 
     Args:
@@ -181,7 +181,7 @@ class HeldOut:
     cosines: NDArray[np.float64]
 
 
-def reader_held_out(reader: Fitter, rows: PooledTriplets, groups: Sequence[str]) -> tuple[HeldOut, HeldOut]:
+def reader_held_out(reader: Fitter, rows: PooledTriplets, groups: Sequence[str]) -> tuple[ReaderHeldOut, ReaderHeldOut]:
     """Fit the reader on folds of the training rows: trained, with the strength that the rows choose, and untrained.
 
     Args:
@@ -192,11 +192,14 @@ def reader_held_out(reader: Fitter, rows: PooledTriplets, groups: Sequence[str])
     rows, groups = _sample(rows, groups, _MOST_ROWS)
     trained = reader.settled(rows, groups)
     untrained = replace(reader, strength=UNCHANGED)
-    return HeldOut(trained, _cosines(trained, rows, groups)), HeldOut(untrained, _cosines(untrained, rows, groups))
+    return (
+        ReaderHeldOut(trained, _cosines(trained, rows, groups)),
+        ReaderHeldOut(untrained, _cosines(untrained, rows, groups)),
+    )
 
 
 def fit_beside_reader(
-    model: Fitter, rows: PooledTriplets, readers: Sequence[HeldOut], groups: Sequence[str]
+    model: Fitter, rows: PooledTriplets, readers: Sequence[ReaderHeldOut], groups: Sequence[str]
 ) -> tuple[Weights, Fitter]:
     """Fit the weights of a model and the reader on rows that neither was fitted on, fold by fold, in both directions.
 
@@ -227,7 +230,7 @@ def fit_beside_reader(
 
 
 def _cosines(fitter: Fitter, rows: PooledTriplets, groups: Sequence[str]) -> NDArray[np.float64]:
-    """See `HeldOut`."""
+    """The cosines of held-out rows by a model that is fitted on folds: (2 n, n), see `ReaderHeldOut`."""
 
     def of_fold(fold: Fold) -> NDArray[np.float64]:
         projections = fitter.fit(part_of(rows, fold.fit), [groups[row] for row in fold.fit], lambda _step: None)

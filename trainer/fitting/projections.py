@@ -8,7 +8,9 @@ loop does what the trainer of sentence-transformers does on the whole model: the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from trainer.fitting.loss import equal_titles, ranking_loss
 from trainer.fitting.steps import OnStep, Step, epoch_order
-from trainer.fitting.threads import one_thread
+from trainer.fitting.threads import one_thread, raise_if_cancelled
 from trainer.models import TEXT, VISUAL, Projections, VectorFile
 from trainer.settings import TrainSettings
 
@@ -27,6 +29,8 @@ __all__ = ["PooledTriplets", "fit_projections", "in_memory", "part_of"]
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
+# Folds are fitted in threads, and on MPS, operations of two threads can end the process (pytorch issue 197805).
+_ON_ACCELERATOR = Lock()
 _MAX_NORM = 1.0
 _RELATIVE_RATE = 0.1
 """For ViT-L/14, whose projections have 1,024 columns and weights of about .03, `rate_for` gives the recipe's 1e-4."""
@@ -126,10 +130,11 @@ def fit_projections(
     per_epoch = -(-len(rows.anchor) // settings.batch_size)
     epochs, temperature = settings.steps()
     total = per_epoch * epochs
-    with one_thread():
+    with one_thread(), nullcontext() if device == "cpu" else _ON_ACCELERATOR:
         for number, (pooled, batch) in enumerate(_batches(rows, epochs, settings, device)):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * ((total - number) / total)
+            raise_if_cancelled()
             loss = _batch_loss(pooled, batch.to(device), weights, 1 / temperature, settings.mask)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

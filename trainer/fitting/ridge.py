@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.fitting.threads import concurrently
+from trainer.fitting.threads import concurrently, raise_if_cancelled
 from trainer.scoring import Fold, Rows, candidate_ranks, folds
 
 __all__ = ["Ridge", "choose_penalty", "unit"]
@@ -106,8 +106,12 @@ def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labe
     def scores(fold: Fold) -> list[float]:
         ridge = Ridge(titles[fold.fit], pictures[fold.fit])
         held_out, projected = pictures[fold.held_out], ridge.project(titles)
-        trained = (unit(ridge.mapped(titles, projected, penalty)) for penalty in PENALTIES)
-        return [_reciprocal(held_out, vectors, fold.held_out, labels) for vectors in (titles, *trained)]
+        found = [_reciprocal(held_out, titles, fold.held_out, labels)]
+        for penalty in PENALTIES:
+            raise_if_cancelled()
+            mapped = unit(ridge.mapped(titles, projected, penalty))
+            found.append(_reciprocal(held_out, mapped, fold.held_out, labels))
+        return found
 
     found = concurrently(scores, folds(groups))
     if not found:

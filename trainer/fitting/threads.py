@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from threading import Event
 from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
 
-__all__ = ["concurrently", "one_thread"]
+__all__ = ["concurrently", "one_thread", "raise_if_cancelled"]
 
 _Part = TypeVar("_Part")
 _Result = TypeVar("_Result")
@@ -21,6 +22,7 @@ _MOST = 8
 
 _cores: ContextVar[int | None] = ContextVar("_cores", default=None)
 """Within `one_thread`, the number of threads that torch used before; in a part of `concurrently`, 1."""
+_cancelled: ContextVar[Event | None] = ContextVar("_cancelled", default=None)
 
 
 @contextmanager
@@ -46,10 +48,10 @@ def one_thread() -> Iterator[None]:
 
 
 def concurrently(work: Callable[[_Part], _Result], parts: Iterable[_Part]) -> list[_Result]:
-    """Apply a function to independent parts, such as folds, in a thread for each core that `one_thread` left unused.
+    """Apply a function to independent parts, such as folds, in as many threads as torch used before `one_thread`.
 
-    Each part itself is computed in one thread, so the results do not depend on the number of cores. Outside of
-    `one_thread`, and in a part of another call, the parts are computed one after another.
+    Each part itself is computed in one thread, so the results do not depend on the number of threads, at most 8.
+    Outside of `one_thread`, and in a part of another call, the parts are computed one after another.
 
     Returns:
         The results, in the order of the parts.
@@ -57,19 +59,35 @@ def concurrently(work: Callable[[_Part], _Result], parts: Iterable[_Part]) -> li
     Raises:
         Exception: what `work` raised for the first part that failed.
     """
-    every = list(parts)
-    threads = min(_cores.get() or 1, _MOST, len(every))
+    all_parts = list(parts)
+    threads = min(_cores.get() or 1, _MOST, len(all_parts))
     if threads < 2:
-        return [work(part) for part in every]
+        return [work(part) for part in all_parts]
+    cancelled = Event()
 
-    def alone(part: _Part) -> _Result:
+    def in_one_thread(part: _Part) -> _Result:
         _cores.set(1)
+        _cancelled.set(cancelled)
+        torch.set_num_threads(1)  # OpenMP has a limit for each thread
         return work(part)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="fold") as pool:
-        started = [pool.submit(copy_context().run, alone, part) for part in every]
         try:
+            started = [pool.submit(copy_context().run, in_one_thread, part) for part in all_parts]
             return [future.result() for future in started]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # the parts that run are awaited by the `with` statement
+            # The `with` statement waits for the parts that run.
+            cancelled.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def raise_if_cancelled() -> None:
+    """End a part of `concurrently` early if its result is no longer needed, as after Ctrl-C. Else do nothing.
+
+    Raises:
+        CancelledError: another part failed, or the main thread was interrupted.
+    """
+    cancelled = _cancelled.get()
+    if cancelled is not None and cancelled.is_set():
+        raise CancelledError

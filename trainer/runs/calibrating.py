@@ -85,7 +85,7 @@ def calibration_of(database: Database, used: InUse, progress: Progress | None = 
     Args:
         database: the store.
         used: the model.
-        progress: receives the thumbnails and titles that are not in the feature cache, and the folds.
+        progress: receives the thumbnails and titles that are not in the feature cache.
 
     Raises:
         NotEnoughPairs: there is no snapshot, or it has too few rows that the model was not trained on.

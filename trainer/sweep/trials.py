@@ -18,9 +18,9 @@ from store.wording import counted
 from trainer.data import Selection
 from trainer.errors import BadSetting, Diverged, NotEnoughPairs, RunUnusable
 from trainer.fitting import (
-    HeldOut,
     Pooled,
     ProjectionsLearner,
+    ReaderHeldOut,
     Step,
     Triplets,
     WithReaderLearner,
@@ -93,8 +93,8 @@ class Trials:
     fingerprints: Collection[str | None] = ()
     _bases: dict[str, _Base] = field(default_factory=dict)
     _reader: tuple[LazyModel, Pooled] | None = None
-    _held_out: tuple[HeldOut, HeldOut] | None = None
-    """The reader on folds of the training rows, which only differ in their negatives: the same for all trials."""
+    _held_out: tuple[ReaderHeldOut, ReaderHeldOut] | None = None
+    """Computed once, because the training rows of all trials differ only in their negatives."""
     _mined: dict[tuple[str, int | None], _Mined] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
