@@ -131,7 +131,7 @@ def measure(database: Database, name: str, repeats: int) -> None:
     first = ranked(Candidate(rows, start))[0]
     for variant, fitter in variants(start).items():
         begun = time.process_time()
-        ranks, backwards, _ = ranked(Candidate(rows, start, fitter))
+        ranks, backwards, *_ = ranked(Candidate(rows, start, fitter))
         took, change = time.process_time() - begun, paired(first, ranks, groups)
         print(
             f"| {variant} | {recall(ranks)} | {interval(ranks, groups)} | {change.difference:+.3f} "

@@ -5,7 +5,8 @@
 Draws small channels from a channel's train and valid rows, trains on each, and applies four rules. The trained model is
 promoted: always; if it is better on a valid split of 15 % of the rows; if it is better by cross-validation, as `train`
 decides; or if the 95 % interval of the difference is above 0. The other rows, which no rule used, are ranked among
-their own titles, and show whether the model is really better. The test split is not used.
+their own titles, and show whether the model is really better. The last column ranks them among all titles, also those
+that the model was trained on, as `train` does. The test split is not used.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ MODELS = {
 }
 """{model: its base model}, as `bench.held_out` names them."""
 Rows = NDArray[np.intp]
+Vector = NDArray[np.float64]
 Groups = list[str]
 
 
@@ -52,8 +54,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of pairs of a small channel")
     parser.add_argument("--only", default="", help="measure only the models whose name contains this")
     arguments = parser.parse_args()
-    print("| channel | model | pairs | rule | into use | of these worse on the other rows | mean change of recall@1 |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| channel | model | pairs | rule | into use | of these worse on the other rows | mean change of recall@1 "
+        "| among all titles |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name, catalogue in catalogues(arguments).items():
         with synced(catalogue()) as database:
             measure(database, name, arguments.draws, arguments.only, arguments.sizes)
@@ -70,11 +75,12 @@ def measure(database: Database, name: str, draws: int, only: str, sizes: Sequenc
                 judged(candidates[base], candidates[model], groups, drawn(groups, size, one)) for one in generators
             ]
             for rule in found[0][0]:
-                taken = [change for rules, change in found if rules[rule]]
-                worse = sum(change < 0 for change in taken)
-                mean = f"{np.mean(taken):+.3f}" if taken else ""
+                taken = np.array([change for rules, change in found if rules[rule]]).reshape(-1, 2)
+                worse = int((taken[:, 0] < 0).sum())
+                means = [f"{mean:+.3f}" for mean in taken.mean(axis=0)] if len(taken) else ["", ""]
                 print(
-                    f"| {name} | {model} | {size} | {rule} | {len(taken)} of {draws} | {worse} | {mean} |", flush=True
+                    f"| {name} | {model} | {size} | {rule} | {len(taken)} of {draws} | {worse} | {' | '.join(means)} |",
+                    flush=True,
                 )
 
 
@@ -86,14 +92,14 @@ def drawn(groups: Groups, size: int, generator: np.random.Generator) -> Drawn:
     return Drawn(np.sort(rows[:size]), np.sort(rows[size:]))
 
 
-def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) -> tuple[dict[str, bool], float]:
-    """Apply the rules; return whether each promotes the model, and the change of recall@1 on the other rows."""
+def judged(base: Candidate, model: Candidate, groups: Groups, channel: Drawn) -> tuple[dict[str, bool], Vector]:
+    """Apply the rules; return whether each promotes the model, and both changes of `recalls_on` on the other rows."""
     inside = [groups[row] for row in channel.rows]
     with one_thread():
         old, new = (held_out_ranks(at_rows(one, channel.rows), inside) for one in (base, model))
         fit, valid = channel.rows[: round(0.7 * len(channel.rows))], channel.rows[-round(0.15 * len(channel.rows)) :]
-        before, after = (recall_on(one, groups, fit, valid) for one in (base, model))
-        change = recall_on(model, groups, fit, channel.others) - recall_on(base, groups, fit, channel.others)
+        before, after = (recalls_on(one, groups, fit, valid)[0] for one in (base, model))
+        change = recalls_on(model, groups, fit, channel.others) - recalls_on(base, groups, fit, channel.others)
     found = paired(old, new, inside)
     rules = {
         "always": True,
@@ -109,12 +115,14 @@ def at_rows(candidate: Candidate, rows: Rows) -> Candidate:
     return Candidate(part_of(candidate.rows, rows), candidate.projections, candidate.fitter)
 
 
-def recall_on(candidate: Candidate, groups: Groups, fit: Rows, judged_on: Rows) -> float:
-    """Recall@1 of some rows among their own titles, by the model fitted on others."""
+def recalls_on(candidate: Candidate, groups: Groups, fit: Rows, judged_on: Rows) -> Vector:
+    """Recall@1 of some rows among their own titles, and among all titles, by the model fitted on others: (2,)."""
     pictures, titles = candidate.vectors(candidate.fitted(groups, fit))
-    labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)[judged_on]
-    ranks = candidate_ranks(pictures[judged_on], titles[judged_on], np.arange(len(judged_on)), labels)
-    return float((ranks == 1).mean())
+    labels = candidate.rows.labels[candidate.rows.positive].astype(np.intp)
+    asked, own = pictures[judged_on], np.arange(len(judged_on))
+    alone = candidate_ranks(asked, titles[judged_on], own, labels[judged_on])
+    among_all = candidate_ranks(asked, titles, judged_on, labels)
+    return np.array([(alone == 1).mean(), (among_all == 1).mean()])
 
 
 if __name__ == "__main__":

@@ -131,16 +131,17 @@ def triplets_of(vectors: Pooled, chosen: Selection) -> PooledTriplets:
 
 
 def ranks_of(model: Refitted, groups: Sequence[str], repeats: int) -> Ranks:
-    """Rank each held-out row: (3, repeats, n) for match, search, and match among the titles of the fold."""
-    found = np.zeros((3, repeats, len(groups)), np.int64)
+    """Rank each held-out row: (4, repeats, n) for match and search among all rows, and among the rows of the fold."""
+    found = np.zeros((4, repeats, len(groups)), np.int64)
     labels = model.rows.labels[model.rows.positive].astype(np.intp)
     for repeat in range(repeats):
         for fold in folds(groups, seed=repeat):
             pictures, titles = model.vectors(model.fitted(groups, fold.fit))
-            rows = fold.held_out
+            rows, own = fold.held_out, np.arange(len(fold.held_out))
             found[0, repeat, rows] = candidate_ranks(pictures[rows], titles, rows, labels)
             found[1, repeat, rows] = candidate_ranks(titles[rows], pictures, rows, labels)
-            found[2, repeat, rows] = candidate_ranks(pictures[rows], titles[rows], np.arange(len(rows)), labels[rows])
+            found[2, repeat, rows] = candidate_ranks(pictures[rows], titles[rows], own, labels[rows])
+            found[3, repeat, rows] = candidate_ranks(titles[rows], pictures[rows], own, labels[rows])
     return found
 
 

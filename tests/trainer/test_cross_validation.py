@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.scoring import candidate_ranks, folds
-from trainer.scoring.cross_validation import Fold, out_of_fold, paired
+from trainer.scoring.cross_validation import Fold, both_ways, out_of_fold, paired, reciprocal_ranks
 
 GROUPS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=60)
 
@@ -40,6 +40,26 @@ def test_ranks_of_an_example_computed_by_hand() -> None:
     own = np.array([0, 1, 2])
     assert candidate_ranks(pictures, titles, own, np.arange(4)).tolist() == [3, 4, 1], "equal ones come first"
     assert candidate_ranks(pictures, titles, own, np.array([0, 1, 2, 0])).tolist() == [2, 4, 1], "equal titles are one"
+
+
+def test_held_out_rows_are_ranked_among_all_rows_and_among_themselves() -> None:
+    titles = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]])
+    asked, held_out = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([1, 3])
+    # Row 1 has the ranks 2 (behind row 0) and 1; row 3 has the ranks 2 (behind row 2) and 1.
+    assert reciprocal_ranks(asked, titles, held_out, np.arange(4)) == 3.0
+    # Row 2 has the title of row 3, so row 3 is first twice.
+    assert reciprocal_ranks(asked, titles, held_out, np.array([0, 1, 3, 3])) == 3.5
+    assert reciprocal_ranks(asked[::-1], titles, held_out, np.arange(4)) == 1 / 3 + 1 / 2 + 1 / 3 + 1 / 2
+    assert both_ways(titles, titles, held_out, np.arange(4)) == 8.0
+
+
+def test_a_model_gains_nothing_by_moving_the_rows_that_it_was_fitted_on_away() -> None:
+    """Among all rows, the held-out row is found because no other row is near; among new rows, it is not."""
+    fitted_on, new = np.array([[0.0, 0.0, 1.0]] * 8), np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0]])
+    titles, held_out = np.concatenate([fitted_on, new]), np.array([8, 9])
+    confused = reciprocal_ranks(new[::-1], titles, held_out, np.arange(10))
+    assert confused == 2 * (1 / 2 + 1 / 2)
+    assert reciprocal_ranks(new, titles, held_out, np.arange(10)) == 4.0
 
 
 def test_rounding_does_not_affect_ranks() -> None:

@@ -172,7 +172,7 @@ def _count_flat(variances: Matrix) -> int:
 
 
 def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> Strength | None:
-    """Choose the strength with the best mean reciprocal rank of held-out rows, both directions, in five grouped folds.
+    """Choose the strength with the best `both_ways` of held-out rows, in five grouped folds.
 
     In a tie, the strength that changes the base model least is chosen.
 

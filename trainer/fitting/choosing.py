@@ -32,7 +32,7 @@ def choose_steps(
 ) -> TrainSettings:
     """Choose the epochs and, if it is not given, the temperature.
 
-    The criterion is the mean reciprocal rank of held-out rows in both directions, in three grouped folds. The epochs
+    The criterion is `both_ways` of held-out rows, in three grouped folds. The epochs
     are doubled until it no longer improves, at most up to `MOST_EPOCHS`; then other temperatures are tried with them.
     The learning rate decreases to 0 over the epochs, so each number of epochs needs a training of its own.
 

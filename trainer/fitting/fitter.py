@@ -220,9 +220,12 @@ def fit_beside_reader(
     cut = folds(groups)
     if not cut:
         return Weights(0.5, 0.5, 1.0), readers[0].reader
-    labels = rows.labels[rows.positive]
+    labels, fold_of = rows.labels[rows.positive], np.empty(len(groups), np.intp)
+    for number, fold in enumerate(cut):
+        fold_of[fold.held_out] = number
     own = np.concatenate([np.tile(fold.held_out, 2) for fold in cut])
-    rivals = labels[own][:, None] != labels[None, :]
+    # Only rows that were held out too: see `reciprocal_ranks`.
+    rivals = (labels[own][:, None] != labels[None, :]) & (fold_of[own][:, None] == fold_of[None, :])
     cosines = _cosines(model, rows, groups)
     weighed = [(*fit_weights(cosines, read.cosines, own.tolist(), rivals), read.reader) for read in readers]
     weights, _, reader = min(weighed, key=itemgetter(1))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.fitting.threads import concurrently, raise_if_cancelled
-from trainer.scoring import Fold, Rows, candidate_ranks, folds
+from trainer.scoring import Fold, Rows, folds, reciprocal_ranks
 
 __all__ = ["Ridge", "choose_penalty", "unit"]
 
@@ -89,7 +89,7 @@ def unit(vectors: Matrix) -> Matrix:
 
 
 def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labels: Rows) -> float | None:
-    """Choose the penalty with the best mean reciprocal rank of held-out thumbnails' titles, in five grouped folds.
+    """Choose the penalty with the best `reciprocal_ranks` of held-out thumbnails' titles, in five grouped folds.
 
     Recall@1 of a few rows would be too coarse. In a tie, the strongest penalty is chosen.
 
@@ -106,11 +106,11 @@ def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labe
     def scores(fold: Fold) -> list[float]:
         ridge = Ridge(titles[fold.fit], pictures[fold.fit])
         held_out, projected = pictures[fold.held_out], ridge.project(titles)
-        found = [_reciprocal(held_out, titles, fold.held_out, labels)]
+        found = [reciprocal_ranks(held_out, titles, fold.held_out, labels)]
         for penalty in PENALTIES:
             raise_if_cancelled()
             mapped = unit(ridge.mapped(titles, projected, penalty))
-            found.append(_reciprocal(held_out, mapped, fold.held_out, labels))
+            found.append(reciprocal_ranks(held_out, mapped, fold.held_out, labels))
         return found
 
     found = concurrently(scores, folds(groups))
@@ -119,7 +119,3 @@ def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labe
     untrained, *totals = np.sum(found, axis=0).tolist()
     best = int(np.argmax(totals))
     return PENALTIES[best] if totals[best] > untrained else None
-
-
-def _reciprocal(pictures: Matrix, titles: Matrix, own: Rows, labels: Rows) -> float:
-    return float((1.0 / candidate_ranks(pictures, titles, own, labels)).sum())

@@ -14,6 +14,7 @@ from .cross_validation import candidate_ranks as candidate_ranks
 from .cross_validation import folds as folds
 from .cross_validation import out_of_fold as out_of_fold
 from .cross_validation import paired as paired
+from .cross_validation import reciprocal_ranks as reciprocal_ranks
 from .fusion import Weights as Weights
 from .fusion import fit_weights as fit_weights
 from .fusion import side_by_side as side_by_side

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.data import numbers_of
 
-__all__ = ["Fold", "Paired", "both_ways", "candidate_ranks", "folds", "out_of_fold", "paired"]
+__all__ = ["Fold", "Paired", "both_ways", "candidate_ranks", "folds", "out_of_fold", "paired", "reciprocal_ranks"]
 
 Vectors = NDArray[np.floating]
 Rows = NDArray[np.intp]
@@ -87,16 +87,34 @@ def candidate_ranks(pictures: Vectors, titles: Vectors, own: Rows, labels: Rows)
 
 
 def both_ways(pictures: Vectors, titles: Vectors, rows: Rows, labels: Rows) -> float:
-    """Return the sum of the reciprocal ranks of some rows, thumbnail to title and title to thumbnail.
+    """Return the sum of `reciprocal_ranks`, thumbnail to title and title to thumbnail.
 
     Args:
         pictures: (n, d) vectors of all thumbnails, of length 1.
         titles: (n, d) vectors of all titles, of length 1.
-        rows: the rows to rank.
+        rows: the held-out rows.
         labels: (n,) int, equal for equal titles.
     """
     sides = (pictures, titles), (titles, pictures)
-    return sum(float((1.0 / candidate_ranks(one[rows], other, rows, labels)).sum()) for one, other in sides)
+    return sum(reciprocal_ranks(one[rows], other, rows, labels) for one, other in sides)
+
+
+def reciprocal_ranks(asked: Vectors, candidates: Vectors, rows: Rows, labels: Rows) -> float:
+    """Return the sum of the reciprocal ranks of held-out rows, among all rows and among the held-out rows alone.
+
+    A model moves the rows that it was fitted on towards their own titles and away from all others, so among all rows, a
+    held-out row has fewer rivals the more closely a model fits. Among the held-out rows, all rivals are as new as
+    title ideas are.
+
+    Args:
+        asked: (m, d) vectors of the held-out rows' thumbnails (or titles), of length 1.
+        candidates: (n, d) vectors of all rows' titles (or thumbnails), of length 1.
+        rows: (m,) the held-out rows.
+        labels: (n,) int, equal for equal titles.
+    """
+    among_all = candidate_ranks(asked, candidates, rows, labels)
+    among_new = candidate_ranks(asked, candidates[rows], np.arange(len(rows)), labels[rows])
+    return float((1.0 / among_all + 1.0 / among_new).sum())
 
 
 def out_of_fold(
