@@ -7,7 +7,8 @@ import random
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,27 @@ Vectors = dict[tuple[str, str, str], bytes]
 
 def encode(folder: Path, *, quick: bool = False) -> list[Row]:
     """Return the rows of this part; with `quick`, only the row of a lost machine."""
-    with postgres() as url, open_database(url) as database:
-        if quick:
+    if quick:
+        with _store() as database:
             return [_lost(database, n=96, encodings=1, machines=1)]
-        # Later calls only add videos to the channel.
-        return [
-            *_rates(database, folder),
-            _lost(database, n=500, encodings=3, machines=4),
-            _through_the_command(database),
-        ]
+    # The lost machines come last: after these, Ray's client server did not always start again in this process.
+    with _store() as database:
+        rows = _rates(database, folder)
+    with _store() as database:
+        rows.append(_through_the_command(database))
+    with _store() as database:
+        rows.append(_lost(database, n=500, encodings=4, machines=3))
+    return rows
+
+
+@contextmanager
+def _store() -> Iterator[Database]:
+    with postgres() as url, open_database(url) as database:
+        yield database
 
 
 def _rates(database: Database, folder: Path) -> list[Row]:
-    n = 200
+    n = 150
     _fill(database, n)
     name = "vit-b-32"
     settings = TrainSettings(model=str(model_folder(name, folder)))
