@@ -15,15 +15,15 @@ Both sides are whitened, so no thumbnail or title is near all others, and both d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.fitting.grid import best_on_folds
 from trainer.fitting.ridge import unit
-from trainer.fitting.threads import concurrently, raise_if_cancelled
-from trainer.scoring import Fold, Rows, both_ways, folds
+from trainer.scoring import Fold, Rows, both_ways
 
 __all__ = ["Cca", "Strength", "choose_strength"]
 
@@ -191,19 +191,14 @@ def choose_strength(pictures: Matrix, titles: Matrix, groups: Sequence[str], lab
         span = _span(pictures, titles)
         pictures, titles = pictures @ span, titles @ span
 
-    def scores(fold: Fold) -> list[float]:
+    def fitted_on(fold: Fold) -> Callable[[Strength | None], float]:
         cca = Cca(pictures[fold.fit], titles[fold.fit])
         at = cca.coordinates(pictures, titles)
-        found = [both_ways(pictures, titles, fold.held_out, labels)]
-        for strength in GRID:
-            raise_if_cancelled()
-            seen, said = cca.mapped(at, strength)
-            found.append(both_ways(unit(seen), unit(said), fold.held_out, labels))
-        return found
 
-    found = concurrently(scores, folds(groups))
-    if not found:
-        return None
-    untrained, *totals = np.sum(found, axis=0).tolist()
-    best = int(np.argmax(totals))
-    return GRID[best] if totals[best] > untrained else None
+        def score(strength: Strength | None) -> float:
+            seen, said = (pictures, titles) if strength is None else cca.mapped(at, strength)
+            return both_ways(unit(seen), unit(said), fold.held_out, labels)
+
+        return score
+
+    return best_on_folds(GRID, groups, fitted_on)

@@ -15,13 +15,13 @@ demo channel the gain is half as large.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.fitting.threads import concurrently, raise_if_cancelled
-from trainer.scoring import Fold, Rows, folds, reciprocal_ranks
+from trainer.fitting.grid import best_on_folds
+from trainer.scoring import Fold, Rows, reciprocal_ranks
 
 __all__ = ["Ridge", "choose_penalty", "unit"]
 
@@ -103,19 +103,14 @@ def choose_penalty(pictures: Matrix, titles: Matrix, groups: Sequence[str], labe
         One of `PENALTIES`; None if none is better than no map, or if there are fewer than two groups.
     """
 
-    def scores(fold: Fold) -> list[float]:
+    def fitted_on(fold: Fold) -> Callable[[float | None], float]:
         ridge = Ridge(titles[fold.fit], pictures[fold.fit])
         held_out, projected = pictures[fold.held_out], ridge.project(titles)
-        found = [reciprocal_ranks(held_out, titles, fold.held_out, labels)]
-        for penalty in PENALTIES:
-            raise_if_cancelled()
-            mapped = unit(ridge.mapped(titles, projected, penalty))
-            found.append(reciprocal_ranks(held_out, mapped, fold.held_out, labels))
-        return found
 
-    found = concurrently(scores, folds(groups))
-    if not found:
-        return None
-    untrained, *totals = np.sum(found, axis=0).tolist()
-    best = int(np.argmax(totals))
-    return PENALTIES[best] if totals[best] > untrained else None
+        def score(penalty: float | None) -> float:
+            mapped = titles if penalty is None else unit(ridge.mapped(titles, projected, penalty))
+            return reciprocal_ranks(held_out, mapped, fold.held_out, labels)
+
+        return score
+
+    return best_on_folds(PENALTIES, groups, fitted_on)
