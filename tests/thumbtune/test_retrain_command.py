@@ -262,7 +262,7 @@ def test_a_closed_channel_does_not_prevent_training_on_the_others(shell: Shell) 
     assert f"YouTube no longer lists channel {closed.channel_id}" in done.error()
     found = done.document()
     assert sorted(report["status"] for report in found["sync"]) == ["failed", "unchanged"]
-    assert (found["new_pairs"]["total"], found["promoted"]) == (45, True)
+    assert (found["new_pairs"]["total"], found["run"]["run_id"]) == (45, 1)
 
 
 def test_a_failed_sync_ends_the_command(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
